@@ -1,0 +1,1237 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: embedsignature=True, embedsignature.format=python
+"""HTTP/1.1 responses out of bytes: llhttp, and the checks that llhttp leaves to its caller.
+
+llhttp reads header sections, chunk lines and trailer sections. Everything else is decided here, once: what a response is framed
+by (RFC 9112 section 6.3), whether its connection persists (section 9.3), how large each part may be. Bodies with a length, and
+those that end with the connection, never pass through llhttp: their bytes are counted and handed on.
+
+There are no sockets here, no content codings, and no import of httpio: the classes to instantiate and to raise are handed in.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.unicode cimport PyUnicode_DecodeLatin1
+from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove
+
+from llhttp cimport *
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject** string, Py_ssize_t size) except -1
+    PyObject* PyBytes_New "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
+    char* PyBytes_Data "PyBytes_AS_STRING"(PyObject* string)
+
+cdef extern from *:
+    """
+    #define httpio_new(cls, nothing) (((PyTypeObject*)(cls))->tp_new((PyTypeObject*)(cls), nothing, NULL))
+    """
+    object httpio_new(object cls, object nothing)    # without the attribute look-up that cls.__new__ costs
+
+cdef enum:
+    BUFFER_SIZE = 131072      # of the receive buffer
+    DIRECT_SIZE = 65536       # most bytes received at once straight into a body
+    FIRST_BODY = 1048576      # most bytes set aside for a body on its Content-Length's word alone
+    CONTEXT = 32              # bytes shown on each side of an error
+
+cdef enum State:
+    HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, UNFRAMED, TUNNEL, ENDED, BROKEN
+
+cdef enum Fact:
+    PLAIN = 0, IS_HEAD = 1, IS_CONNECT = 2, ASKS_UPGRADE = 4
+
+cdef enum End:
+    NOT_YET, NO_BODY, BY_LENGTH, BY_LAST_CHUNK, BY_CLOSE
+
+cdef enum LenientFlag:
+    LENIENT_LF = 1, LENIENT_CTL = 2, LENIENT_CHUNK_SPACE = 4, LENIENT_UNTIL_CLOSE = 8
+
+cdef enum Problem:
+    NONE, TOO_MANY_FIELDS, FOLDED, CHUNK_LINE_TOO_LONG, EXTENSIONS_TOO_LONG, OUT_OF_MEMORY
+
+cdef tuple FRAMINGS = ("none", "length", "chunked", "close", "unframed", "tunnel")
+cdef tuple ENDS = (None, "no body", "length", "last chunk", "close")
+cdef enum Framing:
+    FRAMED_NONE, FRAMED_LENGTH, FRAMED_CHUNKED, FRAMED_CLOSE, FRAMED_NOT, FRAMED_TUNNEL
+
+
+cdef struct Field:
+    uint32_t name, name_size, value, value_size    # offsets from the section's first byte, and sizes
+
+
+cdef struct Section:
+    # What llhttp's callbacks see: the header or trailer section, or the chunk line, under way.
+    llhttp_t http
+    PyObject* parser
+    const char* base          # where the section continues in this input
+    Py_ssize_t carried        # bytes of the section that came in earlier inputs
+    Field* fields
+    int count
+    int allowed               # fields
+    bint in_name
+    bint in_value
+    const char* line          # where the chunk line continues in this input
+    Py_ssize_t line_carried
+    Py_ssize_t max_line
+    bint new_chunk
+    Py_ssize_t extensions     # bytes of chunk extensions in this message
+    Py_ssize_t max_extensions
+    Problem problem
+
+
+# -- llhttp's callbacks: they note where things are, and stop what has grown too large --
+
+cdef int on_header_field(llhttp_t* http, const char* at, size_t size) noexcept nogil:
+    cdef Section* s = <Section*>http.data
+    cdef Field* field
+    if s.in_name:
+        s.fields[s.count].name_size += <uint32_t>size
+        return 0
+    if s.count == s.allowed:
+        s.problem = TOO_MANY_FIELDS
+        return HPE_USER
+    field = &s.fields[s.count]
+    field.name = <uint32_t>(s.carried + (at - s.base))
+    field.name_size = <uint32_t>size
+    s.in_name = True
+    return 0
+
+
+cdef int on_header_value(llhttp_t* http, const char* at, size_t size) noexcept nogil:
+    cdef Section* s = <Section*>http.data
+    cdef Field* field = &s.fields[s.count]
+    cdef uint32_t offset = <uint32_t>(s.carried + (at - s.base))
+    if not s.in_value:
+        field.value = offset
+        field.value_size = <uint32_t>size
+        s.in_value = True
+    elif offset == field.value + field.value_size:
+        field.value_size += <uint32_t>size
+    elif size:
+        s.problem = FOLDED
+        return HPE_USER
+    return 0
+
+
+cdef int on_header_value_complete(llhttp_t* http) noexcept nogil:
+    cdef Section* s = <Section*>http.data
+    cdef Field* field = &s.fields[s.count]
+    if not s.in_value:
+        field.value = field.name + field.name_size
+        field.value_size = 0
+    s.count += 1
+    s.in_name = s.in_value = False
+    return 0
+
+
+cdef int on_headers_complete(llhttp_t* http) noexcept nogil:
+    return HPE_PAUSED
+
+
+cdef int on_chunk_header(llhttp_t* http) noexcept nogil:
+    cdef Section* s = <Section*>http.data
+    s.new_chunk = True
+    return HPE_PAUSED if http.content_length == 0 else 0
+
+
+cdef int on_chunk_extension(llhttp_t* http, const char* at, size_t size) noexcept nogil:
+    cdef Section* s = <Section*>http.data
+    s.extensions += <Py_ssize_t>size
+    if s.extensions > s.max_extensions:
+        s.problem = EXTENSIONS_TOO_LONG
+        return HPE_USER
+    return 0
+
+
+cdef bint chunk_line_fits(Section* s, const char* end) noexcept nogil:
+    return s.line_carried + (end - s.line) <= s.max_line
+
+
+cdef int on_body(llhttp_t* http, const char* at, size_t size) noexcept:
+    cdef Section* s = <Section*>http.data
+    if s.new_chunk:
+        s.new_chunk = False
+        if not chunk_line_fits(s, at):
+            s.problem = CHUNK_LINE_TOO_LONG
+            return HPE_USER
+    s.line = at + size
+    s.line_carried = 0
+    return (<ResponseParser>s.parser).chunk_data(at, <Py_ssize_t>size)
+
+
+cdef int on_message_complete(llhttp_t* http) noexcept nogil:
+    return HPE_PAUSED
+
+
+cdef llhttp_settings_t settings
+llhttp_settings_init(&settings)
+settings.on_header_field = on_header_field
+settings.on_header_value = on_header_value
+settings.on_header_value_complete = on_header_value_complete
+settings.on_headers_complete = on_headers_complete
+settings.on_chunk_header = on_chunk_header
+settings.on_chunk_extension_name = on_chunk_extension
+settings.on_chunk_extension_value = on_chunk_extension
+settings.on_body = <llhttp_data_cb>on_body
+settings.on_message_complete = on_message_complete
+
+
+# -- octets --
+
+cdef inline unsigned char lower(char c) noexcept nogil:
+    return c | 0x20 if c'A' <= c <= c'Z' else c
+
+
+cdef bint equals(const char* text, Py_ssize_t size, const char* lower_case, Py_ssize_t wanted) noexcept nogil:
+    cdef Py_ssize_t i
+    if size != wanted:
+        return False
+    for i in range(size):
+        if lower(text[i]) != <unsigned char>lower_case[i]:
+            return False
+    return True
+
+
+cdef inline bint is_blank(char c) noexcept nogil:
+    return c == c' ' or c == c'\t'
+
+
+cdef bint is_tchar(unsigned char c) noexcept nogil:
+    """RFC 9110 section 5.6.2."""
+    if c'0' <= c <= c'9' or c'a' <= c <= c'z' or c'A' <= c <= c'Z':
+        return True
+    return c in (c'!', c'#', c'$', c'%', c'&', c"'", c'*', c'+', c'-', c'.', c'^', c'_', c'`', c'|', c'~')
+
+
+cdef struct Member:
+    const char* at
+    Py_ssize_t size
+
+
+cdef bint next_member(const char** cursor, const char* end, Member* member) noexcept nogil:
+    """The next member of a comma-separated list that is not empty, without the blanks around it (RFC 9110 section 5.6.1)."""
+    cdef const char* p = cursor[0]
+    cdef const char* stop
+    while p < end:
+        stop = p
+        while stop < end and stop[0] != c',':
+            stop += 1
+        cursor[0] = stop + 1 if stop < end else end
+        while p < stop and is_blank(p[0]):
+            p += 1
+        while stop > p and is_blank((stop - 1)[0]):
+            stop -= 1
+        if p < stop:
+            member.at = p
+            member.size = stop - p
+            return True
+        p = cursor[0]
+    return False
+
+
+cdef class ResponseHead:
+    """One response: its status line and header section, and what became of its body. Made by a ResponseParser."""
+
+    cdef readonly int status
+    cdef readonly int version
+    cdef readonly bint persistent
+    cdef Framing _framing
+    cdef long long _length
+    cdef End _end
+    cdef bytes _section       # the fields' offsets and sizes, then the text of the header section
+    cdef int _count
+    cdef bytes _trailer_section
+    cdef int _trailer_count
+    cdef readonly object body
+    cdef readonly tuple informational
+    cdef public object _item
+    cdef public object _headers
+    cdef public object _trailers
+    cdef public bint request_complete
+
+    @property
+    def framing(self):
+        """How the body is delimited: "none", "length", "chunked", "close", "unframed" or "tunnel"."""
+        return FRAMINGS[<int>self._framing]
+
+    @property
+    def complete_by(self):
+        """What ended the body: "no body", "length", "last chunk" or "close"; None while it has not ended."""
+        return ENDS[<int>self._end]
+
+    @property
+    def length(self):
+        """The body's length in bytes, 0 where there is none, None where only its end will tell."""
+        return self._length if self._length >= 0 else None
+
+    @property
+    def reason(self):
+        """The reason phrase, which may be empty."""
+        cdef const char* text = PyBytes_AS_STRING(self._section) + self._count * sizeof(Field)
+        cdef const char* end = PyBytes_AS_STRING(self._section) + PyBytes_GET_SIZE(self._section)
+        cdef const char* stop
+        text += 12    # behind the status code
+        if text[0] == c' ':
+            text += 1
+        stop = text
+        while stop < end and stop[0] != c'\r' and stop[0] != c'\n':
+            stop += 1
+        return PyUnicode_DecodeLatin1(text, stop - text, NULL)
+
+    def fields(self):
+        """The field lines of the header section, in order, as a new list of (name, value)."""
+        return decode_fields(self._section, self._count)
+
+    def trailer_fields(self):
+        """The field lines of the trailer section, in order, as a new list of (name, value)."""
+        return decode_fields(self._trailer_section, self._trailer_count)
+
+
+cdef list decode_fields(bytes section, int count):
+    cdef const Field* field
+    cdef const char* text
+    cdef int i
+    cdef list fields = []
+    if count:
+        field = <const Field*>PyBytes_AS_STRING(section)
+        text = <const char*>(field + count)
+        for i in range(count):
+            fields.append((PyUnicode_DecodeLatin1(text + field[i].name, field[i].name_size, NULL),
+                           PyUnicode_DecodeLatin1(text + field[i].value, field[i].value_size, NULL)))
+    return fields
+
+
+cdef class ResponseParser:
+    """Reads the responses of one connection, each matched to the request that was expected first.
+
+    Two forms. Own buffer: receive into the parser itself (it exports its free room as a buffer), then call `buffer_updated`.
+    Feed: call `feed`, which stops at the end of a header section and of a message, and says how many bytes it took.
+
+    response_class: ResponseHead, or a subclass without slots of its own. invalid, unsupported: the exceptions to raise.
+    limits: an object with the attributes of httpio.Limits, or None for the same values. lenient: httpio.Lenient.
+    body_limit: the largest body, in bytes, that is collected into `response.body` before its response is handed out; a larger
+    one is handed out at its head, to be read by `read_into`. -1: every response that has a body is handed out at its head.
+    """
+
+    cdef Section section
+    cdef char* buffer
+    cdef Py_ssize_t start, end          # the bytes of the buffer that wait to be parsed
+    cdef int exports
+    cdef bint exports_body              # what is exported is the tail of the body under way
+    cdef char* carry                    # the part of a section that came in earlier inputs
+    cdef Py_ssize_t carry_size, carry_room
+    cdef int max_headers, max_trailers, max_interim, lenient
+    cdef Py_ssize_t max_line_size, max_field_size, max_leading
+
+    cdef PyObject** items               # a ring of the outstanding requests, and one fact about each
+    cdef unsigned char* facts
+    cdef Py_ssize_t first, waiting, ring
+
+    cdef State state
+    cdef bint in_section, trailing, feeding, at_eof, ended_cleanly
+    cdef readonly bint surplus          # bytes came that answer no request
+    cdef Py_ssize_t leading
+    cdef list interim
+    cdef Py_ssize_t interim_size
+    cdef ResponseHead response          # whose body is under way
+    cdef bint streamed                  # it was handed out at its head
+    cdef uint64_t remaining             # bytes of a body with a length
+    cdef PyObject* body                 # a bytes object being filled
+    cdef Py_ssize_t body_size, body_room
+    cdef const char* slice              # content that is parsed but not yet read
+    cdef Py_ssize_t slice_size
+    cdef char* target                   # where a read wants content
+    cdef Py_ssize_t target_room
+    cdef public Py_ssize_t body_limit
+
+    cdef type response_class
+    cdef object invalid, unsupported
+    cdef object error_class
+    cdef str error_text
+    cdef list ready                     # of the feed form
+    cdef uint64_t consumed              # bytes of the connection before this input
+    cdef uint64_t message               # where in them the response under way began
+    cdef const char* input
+
+    def __cinit__(self, type response_class, invalid, unsupported, limits=None, int lenient=0,
+                  Py_ssize_t body_limit=-1):
+        cdef int allowed
+        if not issubclass(response_class, ResponseHead):
+            raise TypeError("response_class must be ResponseHead or a subclass of it")
+        self.response_class = response_class
+        self.invalid = invalid
+        self.unsupported = unsupported
+        self.body_limit = body_limit
+        self.lenient = lenient
+        self.max_line_size = limits.max_line_size if limits is not None else 65536
+        self.max_headers = limits.max_headers if limits is not None else 100
+        self.max_field_size = limits.max_field_size if limits is not None else 262144
+        self.max_interim = limits.max_interim if limits is not None else 100
+        self.max_trailers = limits.max_trailers if limits is not None else 100
+        self.max_leading = limits.max_leading if limits is not None else 65536
+        self.section.max_line = limits.max_chunk_line if limits is not None else 4096
+        self.section.max_extensions = limits.max_chunk_ext if limits is not None else 16384
+        self.section.max_line += 4    # the line ends before and after it
+        self.interim = []
+        self.ready = []
+        self.ring = 16
+        self.items = <PyObject**>PyMem_Malloc(self.ring * sizeof(PyObject*))
+        self.facts = <unsigned char*>PyMem_Malloc(self.ring)
+        allowed = max(self.max_headers, self.max_trailers, 1)
+        self.section.fields = <Field*>PyMem_Malloc((allowed + 1) * sizeof(Field))
+        if self.items is NULL or self.facts is NULL or self.section.fields is NULL:
+            raise MemoryError
+        self.section.parser = <PyObject*>self
+        llhttp_init(&self.section.http, HTTP_RESPONSE, &settings)
+        self.section.http.data = &self.section
+        llhttp_set_lenient_version(&self.section.http, 1)    # a version of another kind is named as such, below
+        llhttp_set_lenient_headers(&self.section.http, lenient & LENIENT_CTL != 0)
+        llhttp_set_lenient_optional_cr_before_lf(&self.section.http, lenient & LENIENT_LF != 0)
+        llhttp_set_lenient_spaces_after_chunk_size(&self.section.http, lenient & LENIENT_CHUNK_SPACE != 0)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.items is not NULL:
+            for i in range(self.waiting):
+                Py_XDECREF(self.items[(self.first + i) & (self.ring - 1)])
+        PyMem_Free(self.items)
+        PyMem_Free(self.facts)
+        PyMem_Free(self.section.fields)
+        PyMem_Free(self.buffer)
+        PyMem_Free(self.carry)
+        Py_XDECREF(self.body)
+
+    # -- the outstanding requests --
+
+    cpdef expect(self, request, int fact=0):
+        """Note one more outstanding request: any object, which becomes the response's; fact: 1 HEAD, 2 CONNECT, 4 upgrade asked."""
+        cdef Py_ssize_t slot
+        if self.waiting == self.ring:
+            self.grow_ring()
+        slot = (self.first + self.waiting) & (self.ring - 1)
+        Py_INCREF(request)
+        self.items[slot] = <PyObject*>request
+        self.facts[slot] = <unsigned char>fact
+        self.waiting += 1
+
+    def expect_all(self, list requests):
+        """Note many more outstanding requests, none of them HEAD, CONNECT or asking for an upgrade."""
+        for request in requests:
+            self.expect(request)
+
+    cdef int grow_ring(self) except -1:
+        cdef PyObject** items = <PyObject**>PyMem_Malloc(2 * self.ring * sizeof(PyObject*))
+        cdef unsigned char* facts = <unsigned char*>PyMem_Malloc(2 * self.ring)
+        cdef Py_ssize_t i, slot
+        if items is NULL or facts is NULL:
+            PyMem_Free(items)
+            PyMem_Free(facts)
+            raise MemoryError
+        for i in range(self.waiting):
+            slot = (self.first + i) & (self.ring - 1)
+            items[i] = self.items[slot]
+            facts[i] = self.facts[slot]
+        PyMem_Free(self.items)
+        PyMem_Free(self.facts)
+        self.items = items
+        self.facts = facts
+        self.first = 0
+        self.ring *= 2
+        return 0
+
+    @property
+    def outstanding(self):
+        """The requests that are not answered in full, oldest first, as a tuple."""
+        cdef Py_ssize_t i
+        return tuple([<object>self.items[(self.first + i) & (self.ring - 1)] for i in range(self.waiting)])
+
+    @property
+    def waiting_count(self):
+        """How many requests are not answered in full."""
+        return self.waiting
+
+    @property
+    def open(self):
+        """The response that was handed out at its head and whose body has not ended, or None."""
+        return self.response if self.streamed else None
+
+    @property
+    def progress(self):
+        """How far the oldest outstanding request's response has come: None, "in head" or "in body"."""
+        if self.response is not None:
+            return "in body"
+        return "in head" if self.in_section or self.interim else None
+
+    @property
+    def received(self):
+        """Bytes of the body under way that have been received and parsed, or read."""
+        if self.response is None:
+            return 0
+        if self.state == LENGTH:
+            return self.response._length - <long long>self.remaining + (self.end - self.start)
+        return self.body_size
+
+    @property
+    def interim_responses(self):
+        """The interim responses that came so far for the oldest outstanding request, as a tuple."""
+        return tuple(self.interim)
+
+    @property
+    def reusable(self):
+        """Whether a further response can come: nothing is broken, ended, or unasked for."""
+        if self.surplus or self.at_eof:
+            return False
+        return self.state == HEAD or (self.response is not None and self.response.persistent and self.state != BROKEN)
+
+    @property
+    def buffered(self):
+        """Bytes that are here and not yet parsed or read."""
+        return self.end - self.start + self.slice_size
+
+    # -- own buffer --
+
+    def get_buffer(self, sizehint=-1):
+        """What to receive into: the parser itself, by the name of asyncio.BufferedProtocol."""
+        return self
+
+    def __len__(self):
+        return self.make_room()
+
+    @property
+    def room(self):
+        """Bytes that can be received now. Never receive when it is 0: the 0 that comes back would look like the peer's close."""
+        return self.make_room()
+
+    cdef Py_ssize_t make_room(self) except -1:
+        if self.fills_body():
+            return min(self.remaining, DIRECT_SIZE)
+        if self.buffer is NULL:
+            self.buffer = <char*>PyMem_Malloc(BUFFER_SIZE)
+            if self.buffer is NULL:
+                raise MemoryError
+        if self.start == self.end and not self.slice_size:
+            self.start = self.end = 0
+        return BUFFER_SIZE - self.end
+
+    cdef bint fills_body(self) noexcept:
+        return (self.state == LENGTH and self.response is not None and not self.streamed and self.start == self.end
+                and self.remaining >= DIRECT_SIZE)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        cdef Py_ssize_t room = self.make_room()
+        if room == 0:
+            raise BufferError("the receive buffer is full")
+        if self.fills_body():
+            self.reserve_body(self.body_size + room)
+            PyBuffer_FillInfo(view, self, PyBytes_Data(self.body) + self.body_size, room, 0, flags)
+            self.exports_body = True
+        else:
+            PyBuffer_FillInfo(view, self, self.buffer + self.end, room, 0, flags)
+            self.exports_body = False
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
+
+    def buffer_updated(self, Py_ssize_t received):
+        """Parse, after *received* bytes were written to the buffer that the parser exported; returns as `parse` does."""
+        if self.exports:
+            raise BufferError("the parser's buffer is still exported")
+        if received < 0 or received > (self.make_room()):
+            raise ValueError("more bytes received than there was room for")
+        if self.exports_body:
+            self.exports_body = False
+            self.body_size += received
+            self.remaining -= received
+            self.consumed += received
+            if self.remaining == 0:
+                out = []
+                self.end_message(BY_LENGTH, out)
+                return out
+            return []
+        self.end += received
+        return self.parse()
+
+    def parse(self):
+        """Parse what is buffered; returns the responses that can be handed out now, a list that may be empty.
+
+        A response with a body larger than `body_limit` is the last of its list: it is handed out at its head, is `open` from then
+        on, and is read by `read_into` before anything after it is parsed. With a body_limit of -1 each list has at most one response.
+        Raises InvalidResponse or UnsupportedResponse; after either, every further call raises the same.
+        """
+        cdef list out = []
+        cdef const char* stop
+        self.feeding = False
+        if self.state == BROKEN:
+            raise self.error_class(self.error_text)
+        if self.end > self.start or self.state == ENDED:
+            stop = self.run(self.buffer + self.start, self.buffer + self.end, out)
+            self.start = stop - self.buffer
+        return out
+
+    # -- feed --
+
+    def feed(self, data):
+        """Parse bytes that the caller owns; returns how many were taken. `take` and `read_into` give what came of them.
+
+        Stops at the end of a header section and at the end of a message. Raises as `parse` does.
+        """
+        cdef Py_buffer view
+        cdef const char* stop
+        cdef const char* at
+        if self.state == BROKEN:
+            raise self.error_class(self.error_text)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.feeding = True
+            at = <const char*>view.buf
+            if view.len == 0:
+                return 0
+            stop = self.run(at, at + view.len, self.ready)
+            return stop - at
+        finally:
+            PyBuffer_Release(&view)
+
+    def take(self):
+        """The responses whose header section, or whole message up to `body_limit`, was completed by `feed` since the last call."""
+        ready = self.ready
+        self.ready = []
+        return ready
+
+    # -- the run through an input --
+
+    cdef const char* run(self, const char* p, const char* end, list out) except NULL:
+        """Parse from *p* as far as this form goes; returns where it stopped."""
+        cdef bint single = self.feeding or self.body_limit < 0
+        self.input = p
+        while True:
+            if self.state == HEAD:
+                p = self.read_head(p, end, out)
+            elif self.state == LENGTH or self.state == CHUNKED or self.state == UNTIL_CLOSE:
+                if self.streamed and not self.feeding:
+                    break
+                p = self.collect(p, end, out)
+                single = single and (self.response is None)
+            else:
+                break
+            if p is NULL:    # broken: what was complete before stands
+                p = end
+                if not out or self.feeding:
+                    raise self.error_class(self.error_text)
+                break
+            if p == end or (out and single) or (self.state == HEAD and (self.feeding or self.waiting == 0)):
+                break
+        if self.state == HEAD and self.waiting == 0 and not self.in_section:
+            p = self.skip_line_ends(p, end)
+            if p < end and not self.feeding:
+                self.surplus = True
+        self.consumed += p - self.input
+        self.input = NULL
+        return p
+
+    cdef const char* skip_line_ends(self, const char* p, const char* end) noexcept:
+        while p < end and (p[0] == c'\r' or p[0] == c'\n') and self.leading <= self.max_leading:
+            p += 1
+            self.leading += 1
+        return p
+
+    cdef const char* read_head(self, const char* p, const char* end, list out) except? NULL:
+        cdef Section* s = &self.section
+        cdef llhttp_errno_t outcome
+        if not self.in_section:
+            if self.waiting == 0:
+                return p
+            p = self.skip_line_ends(p, end)
+            if self.leading > self.max_leading:
+                return self.fail(self.invalid, "more empty lines before the status line than Limits.max_leading allows", p, end)
+            if p == end:
+                return p
+            self.message = self.consumed + (p - self.input)
+            llhttp_reset(&s.http)
+            self.begin_section(p, self.max_headers, False)
+        else:
+            s.base = p
+        outcome = llhttp_execute(&s.http, p, end - p)
+        if outcome == HPE_OK:
+            if self.section_too_large(end):
+                return self.fail_section(end, end)
+            self.carry_on(end)
+            return end
+        if outcome != HPE_PAUSED:
+            return self.fail_parse(end)
+        return self.end_head(llhttp_get_error_pos(&s.http), end, out)
+
+    cdef void begin_section(self, const char* p, int allowed, bint trailing) noexcept:
+        cdef Section* s = &self.section
+        s.base = p
+        s.carried = self.carry_size = 0
+        s.count = 0
+        s.allowed = allowed
+        s.in_name = s.in_value = False
+        s.problem = NONE
+        self.trailing = trailing
+        self.in_section = True
+
+    cdef bint section_too_large(self, const char* p) noexcept:
+        cdef Section* s = &self.section
+        cdef Py_ssize_t size = s.carried + (p - s.base)
+        return size > self.max_field_size or (s.count == 0 and not s.in_name and not self.trailing and size > self.max_line_size)
+
+    cdef const char* fail_section(self, const char* p, const char* end) except? NULL:
+        cdef Section* s = &self.section
+        if self.trailing:
+            return self.fail(self.invalid, "the trailer section is larger than Limits.max_trailers and max_field_size allow", p, end)
+        if (s.count == 0 and not s.in_name) or s.fields[0].name > self.max_line_size:
+            return self.fail(self.invalid, "the status line is longer than Limits.max_line_size", p, end)
+        return self.fail(self.invalid, "the header section is larger than Limits.max_field_size", p, end)
+
+    cdef int carry_on(self, const char* end) except -1:
+        """Keep the part of the section that this input held: the input's memory may be gone at the next call."""
+        cdef Section* s = &self.section
+        cdef Py_ssize_t size = end - s.base
+        cdef char* grown
+        if size == 0:
+            return 0
+        if self.carry_size + size > self.carry_room:
+            grown = <char*>PyMem_Realloc(self.carry, 2 * (self.carry_size + size))
+            if grown is NULL:
+                raise MemoryError
+            self.carry = grown
+            self.carry_room = 2 * (self.carry_size + size)
+        memcpy(self.carry + self.carry_size, s.base, size)
+        self.carry_size += size
+        s.carried = self.carry_size
+        s.base = end
+        return 0
+
+    cdef const char* whole_section(self, const char* p) except NULL:
+        """The section's text in one piece, up to *p*."""
+        if self.section.carried == 0:
+            return self.section.base
+        self.carry_on(p)
+        return self.carry
+
+    cdef str check_fields(self, const char* text):
+        """Trim the values (llhttp leaves the blanks behind them) and check what llhttp did not; returns what is wrong, or None."""
+        cdef Section* s = &self.section
+        cdef Field* field
+        cdef int i
+        cdef uint32_t k
+        for i in range(s.count):
+            field = &s.fields[i]
+            if <Py_ssize_t>field.value + field.value_size - field.name > self.max_line_size:
+                return "a field line is longer than Limits.max_line_size"
+            while field.value_size and is_blank(text[field.value + field.value_size - 1]):
+                field.value_size -= 1
+            if self.lenient & LENIENT_CTL:    # this flag of llhttp's lets more through than control octets
+                for k in range(field.name_size):
+                    if not is_tchar(<unsigned char>text[field.name + k]):
+                        return "a field name holds what is not a token character"
+                for k in range(field.value_size):
+                    if text[field.value + k] in (0, c'\r', c'\n'):
+                        return "a field value holds CR, LF or NUL"
+        return None
+
+    cdef bytes pack_fields(self, const char* text, Py_ssize_t size):
+        cdef Py_ssize_t table = self.section.count * sizeof(Field)
+        cdef bytes packed = PyBytes_FromStringAndSize(NULL, table + size)
+        memcpy(PyBytes_AS_STRING(packed), self.section.fields, table)
+        memcpy(PyBytes_AS_STRING(packed) + table, text, size)
+        return packed
+
+    # -- the end of a header section: what this response is --
+
+    cdef const char* end_head(self, const char* p, const char* end, list out) except? NULL:
+        cdef Section* s = &self.section
+        cdef Py_ssize_t size
+        cdef const char* text
+        cdef ResponseHead head
+        cdef unsigned char fact = self.facts[self.first]
+        cdef str wrong
+        if self.section_too_large(p):
+            return self.fail_section(p, end)
+        size = s.carried + (p - s.base)
+        text = self.whole_section(p)
+        wrong = self.check_status_line(text, text + size)
+        if wrong is None:
+            wrong = self.check_fields(text)
+        if wrong is not None:
+            return self.fail(self.unsupported if wrong.startswith("HTTP version") else self.invalid, wrong, p, end)
+
+        head = <ResponseHead>httpio_new(self.response_class, ())
+        head.status = s.http.status_code
+        head.version = 10 if s.http.http_minor == 0 else 11
+        head.request_complete = True
+        head._section = self.pack_fields(text, size)
+        head._count = s.count
+        head._item = <object>self.items[self.first]
+        self.in_section = False
+        self.leading = 0
+
+        if head.status < 200 and head.status != 101:
+            head._end = NO_BODY
+            self.interim.append(head)
+            self.interim_size += size
+            if len(self.interim) > self.max_interim or self.interim_size > self.max_field_size:
+                return self.fail(self.invalid, "more interim responses than Limits.max_interim allows", p, end)
+            return p
+
+        wrong = self.decide_framing(head, text, fact)
+        if wrong is not None:
+            return self.fail(self.unsupported if wrong.startswith("unsupported") else self.invalid, wrong, p, end)
+        if self.interim:
+            head.informational = tuple(self.interim)
+            self.interim = []
+            self.interim_size = 0
+        else:
+            head.informational = ()
+        self.begin_body(head, out)
+        return p
+
+    cdef str check_status_line(self, const char* text, const char* end):
+        cdef const char* p = text + 12    # behind the status code
+        cdef llhttp_t* http = &self.section.http
+        if not equals(text, 5, b"http/", 5) or text[0] != c'H' or text[1] != c'T':
+            return "the status line does not begin with HTTP/"
+        if http.http_major != 1 or http.http_minor > 1:
+            return f"HTTP version {http.http_major}.{http.http_minor}"
+        if http.status_code < 100:
+            return "the status code is not between 100 and 999"
+        while p < end and p[0] != c'\r' and p[0] != c'\n':
+            if (<unsigned char>p[0] < 32 and p[0] != c'\t') or <unsigned char>p[0] == 127:
+                return "the reason phrase holds a control octet"
+            p += 1
+        if p - text > self.max_line_size:
+            return "the status line is longer than Limits.max_line_size"
+        return None
+
+    cdef str decide_framing(self, ResponseHead head, const char* text, unsigned char fact):
+        """RFC 9112 sections 6.3 and 9.3; returns what is wrong, or None."""
+        cdef Section* s = &self.section
+        cdef Field* field
+        cdef int i, codings = 0
+        cdef bint close = False, keep = False, chunked = False, coded = False
+        cdef const char* cursor
+        cdef const char* stop
+        cdef Member member
+        cdef str wrong = None
+        for i in range(s.count):
+            field = &s.fields[i]
+            cursor = text + field.value
+            stop = cursor + field.value_size
+            if field.name_size == 10 and equals(text + field.name, 10, b"connection", 10):
+                while next_member(&cursor, stop, &member):
+                    close = close or equals(member.at, member.size, b"close", 5)
+                    keep = keep or equals(member.at, member.size, b"keep-alive", 10)
+            elif field.name_size == 17 and equals(text + field.name, 17, b"transfer-encoding", 17):
+                coded = True
+                while next_member(&cursor, stop, &member):
+                    codings += 1
+                    if equals(member.at, member.size, b"chunked", 7):
+                        if chunked:
+                            wrong = "the body is chunked twice"
+                        chunked = True
+                    elif wrong is None:
+                        wrong = refuse_coding(&member)
+        head.persistent = not close and (head.version == 11 or keep)
+        head._length = 0
+
+        if head.status == 101:
+            if not fact & ASKS_UPGRADE:
+                return "unsupported: 101 Switching Protocols that was not asked for"
+            head._framing = FRAMED_TUNNEL
+        elif fact & IS_CONNECT and 200 <= head.status < 300:
+            head._framing = FRAMED_TUNNEL
+        elif fact & IS_HEAD or head.status == 204 or head.status == 304:
+            head._framing = FRAMED_NONE
+        elif coded:
+            if head.version == 10:
+                return "Transfer-Encoding in an HTTP/1.0 response"
+            if s.http.flags & F_CONTENT_LENGTH:
+                return "both Transfer-Encoding and Content-Length"
+            if wrong is not None:
+                return wrong
+            if not chunked:
+                return "an empty Transfer-Encoding"
+            head._framing = FRAMED_CHUNKED
+            head._length = -1
+        elif s.http.flags & F_CONTENT_LENGTH:
+            if s.http.content_length > <uint64_t>INT64_MAX:
+                return "a Content-Length above 2**63-1"
+            head._framing = FRAMED_LENGTH
+            head._length = <long long>s.http.content_length
+        else:
+            head._length = -1
+            if head.version == 10 or close or self.lenient & LENIENT_UNTIL_CLOSE:
+                head._framing = FRAMED_CLOSE
+            else:
+                head._framing = FRAMED_NOT
+        if head._framing >= FRAMED_CLOSE:
+            head.persistent = False
+        return None
+
+    # -- bodies --
+
+    cdef int begin_body(self, ResponseHead head, list out) except -1:
+        cdef Section* s = &self.section
+        cdef bint collected = self.body_limit >= 0 and head._length <= self.body_limit
+        if head._framing == FRAMED_TUNNEL:
+            self.pop_request(head, NO_BODY)
+            self.state = TUNNEL
+            out.append(head)
+            return 0
+        if head._length == 0:
+            head.body = b""
+            self.pop_request(head, BY_LENGTH if head._framing == FRAMED_LENGTH else NO_BODY)
+            out.append(head)
+            return 0
+        self.body_size = 0
+        self.response = head
+        if head._framing == FRAMED_LENGTH:
+            self.state = LENGTH
+            self.remaining = head._length
+        elif head._framing == FRAMED_CHUNKED:
+            self.state = CHUNKED
+            # llhttp misses "chunked<TAB>" and "chunked,", which the list rule allows
+            s.http.flags |= F_CHUNKED | F_TRANSFER_ENCODING
+            llhttp_resume(&s.http)
+            s.line = NULL
+            s.line_carried = 2
+            s.new_chunk = False
+            s.extensions = 0
+            self.trailing = False
+        elif head._framing == FRAMED_CLOSE:
+            self.state = UNTIL_CLOSE
+        else:
+            self.state = UNFRAMED
+            collected = False
+        self.streamed = not collected
+        if self.streamed:
+            out.append(head)
+        return 0
+
+    cdef int pop_request(self, ResponseHead head, End by) except -1:
+        cdef PyObject* item = self.items[self.first]
+        head._end = by
+        self.first = (self.first + 1) & (self.ring - 1)
+        self.waiting -= 1
+        self.state = HEAD if head.persistent else ENDED
+        Py_XDECREF(item)
+        return 0
+
+    cdef int end_message(self, End by, list out) except -1:
+        """The body under way has ended: its response is complete."""
+        cdef ResponseHead head = self.response
+        self.response = None
+        if self.streamed:
+            self.streamed = False
+        else:
+            head.body = self.take_body()
+            out.append(head)
+        return self.pop_request(head, by)
+
+    cdef const char* collect(self, const char* p, const char* end, list out) except? NULL:
+        """Move the body's bytes at *p* into `body`, as far as they go."""
+        cdef uint64_t size = end - p
+        if self.state == LENGTH:
+            if size > self.remaining:
+                size = self.remaining
+            if self.remaining == size and self.body is NULL and not self.streamed:
+                self.body = PyBytes_New(p, <Py_ssize_t>size)
+                self.body_size = self.body_room = <Py_ssize_t>size
+            else:
+                self.append_body(p, <Py_ssize_t>size)
+            self.remaining -= size
+            if self.remaining == 0:
+                self.end_message(BY_LENGTH, out)
+            return p + size
+        if self.state == UNTIL_CLOSE:
+            self.append_body(p, <Py_ssize_t>size)
+            if not self.streamed and self.body_size > self.body_limit:
+                self.hand_out_early(out)
+            return end
+        p = self.read_chunks(p, end, out)
+        if p is not NULL and self.response is not None and not self.streamed and self.body_size > self.body_limit:
+            self.hand_out_early(out)
+        return p
+
+    cdef int hand_out_early(self, list out) except -1:
+        """The body has outgrown `body_limit`: what was collected will be read first."""
+        self.streamed = True
+        self.slice = PyBytes_Data(self.body)
+        self.slice_size = self.body_size
+        out.append(self.response)
+        return 0
+
+    cdef int reserve_body(self, Py_ssize_t size) except -1:
+        cdef Py_ssize_t room
+        if size <= self.body_room:
+            return 0
+        room = max(size, 2 * self.body_room, 4096)
+        if self.state == LENGTH:
+            room = min(max(room, FIRST_BODY), <Py_ssize_t>min(<uint64_t>self.body_size + self.remaining, <uint64_t>max(room, FIRST_BODY)))
+        if self.body is NULL:
+            self.body = PyBytes_New(NULL, room)
+        else:
+            self.body_room = 0
+            _PyBytes_Resize(&self.body, room)
+        self.body_room = room
+        return 0
+
+    cdef int append_body(self, const char* p, Py_ssize_t size) except -1:
+        cdef Py_ssize_t unread = 0
+        if self.streamed:    # the feed form: content waits as a slice until it is read
+            unread = self.slice_size
+            if unread and self.body is not NULL and self.slice != PyBytes_Data(self.body):
+                memmove(PyBytes_Data(self.body), self.slice, unread)
+            self.reserve_body(unread + size)
+            memcpy(PyBytes_Data(self.body) + unread, p, size)
+            self.slice = PyBytes_Data(self.body)
+            self.slice_size = unread + size
+        else:
+            self.reserve_body(self.body_size + size)
+            memcpy(PyBytes_Data(self.body) + self.body_size, p, size)
+        self.body_size += size
+        return 0
+
+    cdef bytes take_body(self):
+        cdef PyObject* whole
+        cdef bytes body
+        if self.body is NULL:
+            return b""
+        if self.body_size != self.body_room:
+            self.body_room = 0
+            _PyBytes_Resize(&self.body, self.body_size)
+        whole = self.body
+        self.body = NULL
+        self.body_room = 0
+        body = <bytes>whole
+        Py_DECREF(body)
+        return body
+
+    cdef const char* read_chunks(self, const char* p, const char* end, list out) except? NULL:
+        """Run llhttp through chunks; stops at the end of the message, or where a read's target is full."""
+        cdef Section* s = &self.section
+        cdef llhttp_errno_t outcome
+        cdef const char* text
+        cdef ResponseHead head = self.response
+        s.line = p
+        if self.trailing:
+            s.base = p
+        while True:
+            outcome = llhttp_execute(&s.http, p, end - p)
+            if outcome == HPE_OK:
+                p = end
+                break
+            if outcome != HPE_PAUSED:
+                return self.fail_parse(end)
+            p = llhttp_get_error_pos(&s.http)
+            llhttp_resume(&s.http)
+            if s.new_chunk and s.http.content_length == 0 and not self.trailing:    # the last chunk's line
+                s.new_chunk = False
+                if not chunk_line_fits(s, p):
+                    s.problem = CHUNK_LINE_TOO_LONG
+                    return self.fail_parse(end)
+                self.begin_section(p, self.max_trailers, True)
+                continue
+            if not self.trailing:    # a read's target is full
+                return p
+            if self.section_too_large(p):
+                return self.fail_section(p, end)
+            if s.count:
+                size = s.carried + (p - s.base)
+                text = self.whole_section(p)
+                wrong = self.check_fields(text)
+                if wrong is not None:
+                    return self.fail(self.invalid, wrong, p, end)
+                head._trailer_section = self.pack_fields(text, size)
+                head._trailer_count = s.count
+            self.in_section = self.trailing = False
+            self.end_message(BY_LAST_CHUNK, out)
+            return p
+        if self.trailing:
+            if self.section_too_large(p):
+                return self.fail_section(p, end)
+            self.carry_on(p)
+        else:
+            if not chunk_line_fits(s, end):
+                s.problem = CHUNK_LINE_TOO_LONG
+                return self.fail_parse(end)
+            s.line_carried += end - s.line
+        return p
+
+    cdef int chunk_data(self, const char* at, Py_ssize_t size) noexcept:
+        """A piece of chunk data: to a read's target, or to the body; what does not fit the target waits as the slice."""
+        cdef Py_ssize_t fits
+        if not self.streamed or self.feeding:
+            try:
+                self.append_body(at, size)
+            except MemoryError:
+                self.section.problem = OUT_OF_MEMORY
+                return HPE_USER
+            return HPE_PAUSED if not self.streamed and self.body_size > self.body_limit else 0
+        fits = min(size, self.target_room)
+        memcpy(self.target, at, fits)
+        self.target += fits
+        self.target_room -= fits
+        self.body_size += size
+        if fits < size:
+            self.slice = at + fits
+            self.slice_size = size - fits
+            return HPE_PAUSED
+        return 0
+
+    def read_into(self, target):
+        """Copy content of the `open` response into a writable buffer; returns how many bytes.
+
+        0 means that nothing is buffered, or, when `open` is None, that the body has ended. Raises as `parse` does, and
+        UnsupportedResponse for a body that nothing delimits.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t size, done = 0
+        cdef char* at
+        if self.state == BROKEN:
+            raise self.error_class(self.error_text)
+        if self.state == UNFRAMED:
+            raise self.unsupported("an HTTP/1.1 response with neither Content-Length, chunked coding nor Connection: close")
+        PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+        try:
+            at = <char*>view.buf
+            while True:
+                if self.slice_size:
+                    size = min(self.slice_size, view.len - done)
+                    if size == 0:
+                        break
+                    memcpy(at + done, self.slice, size)
+                    self.slice += size
+                    self.slice_size -= size
+                    done += size
+                elif not self.streamed:
+                    break
+                elif self.state == CHUNKED and self.end > self.start:
+                    self.target = at + done
+                    self.target_room = view.len - done
+                    self.run_chunks()
+                    done = self.target - at
+                elif self.state == CHUNKED or self.end == self.start or done == view.len:
+                    break
+                else:
+                    size = min(self.end - self.start, view.len - done)
+                    if self.state == LENGTH and <uint64_t>size > self.remaining:
+                        size = <Py_ssize_t>self.remaining
+                    memcpy(at + done, self.buffer + self.start, size)
+                    self.start += size
+                    done += size
+                    self.received_direct(size)
+            if self.state == UNTIL_CLOSE and self.streamed and self.ended_cleanly and not self.slice_size and self.start == self.end:
+                self.end_message(BY_CLOSE, None)
+            return done
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int run_chunks(self) except -1:
+        cdef const char* stop
+        self.feeding = False
+        self.input = self.buffer + self.start
+        stop = self.read_chunks(self.input, self.buffer + self.end, None)
+        if stop is NULL:
+            raise self.error_class(self.error_text)
+        self.consumed += stop - self.input
+        self.start = stop - self.buffer
+        return 0
+
+    @property
+    def direct(self):
+        """How many of the open body's bytes may be received past the parser, straight into the reader's memory; 0: none now."""
+        if not self.streamed or self.slice_size or self.end > self.start or self.at_eof:
+            return 0
+        if self.state == LENGTH:
+            return self.remaining
+        return INT64_MAX if self.state == UNTIL_CLOSE else 0
+
+    def direct_received(self, Py_ssize_t size):
+        """Count bytes of the open body that were received past the parser, at most `direct` of them."""
+        if size < 0 or size > self.direct:
+            raise ValueError("more bytes than the body has left")
+        self.received_direct(size)
+
+    cdef int received_direct(self, Py_ssize_t size) except -1:
+        self.consumed += size
+        if self.state == LENGTH:
+            self.remaining -= size
+            if self.remaining == 0:
+                self.end_message(BY_LENGTH, None)
+        else:
+            self.body_size += size
+        return 0
+
+    # -- the end of the connection --
+
+    def eof(self, bint clean=True):
+        """The peer has closed. Returns the responses that this completes: a close-delimited one, if the close was *clean*.
+
+        clean: FIN on plain TCP, close_notify on TLS (RFC 9112 section 9.8). Whatever is then still `outstanding` will not come.
+        """
+        cdef list out = []
+        if self.state == UNTIL_CLOSE and clean:
+            self.ended_cleanly = True
+            if not self.streamed:
+                self.end_message(BY_CLOSE, out)
+            elif not self.slice_size and self.start == self.end:
+                self.end_message(BY_CLOSE, None)
+        self.at_eof = True
+        return out
+
+    def leftover(self):
+        """The bytes received beyond the last header section, after 101 or a CONNECT that was accepted; they leave the parser."""
+        data = b"" if self.buffer is NULL else PyBytes_FromStringAndSize(self.buffer + self.start, self.end - self.start)
+        self.start = self.end = 0
+        return data
+
+    # -- failing --
+
+    cdef const char* fail_parse(self, const char* end) except? NULL:
+        """llhttp stopped: for a reason of its own, or for one that a callback noted."""
+        cdef Section* s = &self.section
+        cdef const char* p = llhttp_get_error_pos(&s.http)
+        cdef const char* reason
+        if s.problem == TOO_MANY_FIELDS:
+            text = "more fields than Limits.max_trailers allows" if self.trailing else "more fields than Limits.max_headers allows"
+        elif s.problem == FOLDED:
+            text = "a field value continues on a second line (obs-fold)"
+        elif s.problem == CHUNK_LINE_TOO_LONG:
+            text = "a chunk's size and extensions are longer than Limits.max_chunk_line"
+        elif s.problem == EXTENSIONS_TOO_LONG:
+            text = "the chunk extensions are larger than Limits.max_chunk_ext"
+        elif s.problem == OUT_OF_MEMORY:
+            raise MemoryError
+        else:
+            reason = llhttp_get_error_reason(&s.http)
+            text = reason.decode("ascii", "replace") if reason is not NULL else "malformed"
+        if p is NULL or p < self.input or p > end:
+            p = end
+        return self.fail(self.invalid, text, p, end)
+
+    cdef const char* fail(self, error_class, str text, const char* p, const char* end) except? NULL:
+        """Break: note what this call and every later one raises. Returns NULL, with no exception set."""
+        cdef const char* low = p - CONTEXT if p - self.input > CONTEXT else self.input
+        cdef const char* high = p + CONTEXT if end - p > CONTEXT else end
+        cdef uint64_t offset = self.consumed + (p - self.input) - self.message
+        near = PyBytes_FromStringAndSize(low, high - low)
+        self.error_class = error_class
+        self.error_text = f"{text}, at byte {offset} of the response, near {near!r}"
+        self.state = BROKEN
+        self.slice_size = 0
+        return NULL
+
+
+cdef str refuse_coding(Member* member):
+    """What is wrong with a transfer coding other than chunked, in words that begin with "unsupported" where it is only unknown."""
+    cdef Py_ssize_t i
+    for i in range(member.size):
+        if not is_tchar(<unsigned char>member.at[i]):
+            return "a malformed transfer coding"
+    return "unsupported transfer coding " + PyUnicode_DecodeLatin1(member.at, min(member.size, 40), NULL)
