@@ -1,0 +1,251 @@
+"""How many requests may be out at once on the way to one origin, and what becomes of them after a loss. No
+I/O.
+
+RFC 9112 section 9.3.2 and RFC 9110 section 9.2.2: only what may be repeated rides behind other requests;
+after a loss only what may be repeated is sent again, and the connection that it is sent on does not
+pipeline at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from httpio.exceptions import InvalidResponse, Unanswered, UnsupportedResponse
+from httpio.messages import Request
+
+__all__ = ["Backlog", "Failure", "Window"]
+
+MAX_DEPTH = 256
+"""Requests out at once, at most, where the caller sets no depth."""
+
+MAX_ATTEMPTS = 2
+"""Times that a request is sent when nothing comes back: a failed automatic retry is not retried (RFC 9110
+section 9.2.2)."""
+
+FIRST_PATIENCE = 1.0
+"""Seconds to wait for the rest of the first pipelined window before pipelining is given up, unless the
+peer was seen to be slower."""
+
+PROBE_EVERY = 64
+"""Every so many connections it is tried again whether the peer still closes after the same number of
+responses."""
+
+
+class Failure(NamedTuple):
+    """A request that will have no response."""
+
+    request: Request
+    error: Exception
+    attempts: int
+
+
+class Backlog:
+    """The requests that are not out: those put back after a loss, then the caller's iterable, which is
+    drawn from lazily."""
+
+    def __init__(self, source: Iterable[str | Request]) -> None:
+        self._source: Iterator[str | Request] = iter(source)
+        self._back: deque[str | Request] = deque()
+        self.error: Exception | None = None
+        """What the caller's iterable raised; nothing is drawn from it after that."""
+
+    def draw(self, count: int) -> list[str | Request]:
+        """At most *count* requests, oldest first."""
+        drawn: list[str | Request] = []
+        while self._back and len(drawn) < count:
+            drawn.append(self._back.popleft())
+        if len(drawn) < count and self.error is None:
+            try:
+                # Item by item: what the iterable gave before it raised is kept.
+                for item in self.fresh(count - len(drawn)):
+                    drawn.append(item)
+            except Exception as exc:
+                self.error = exc
+        return drawn
+
+    def fresh(self, count: int) -> Iterator[str | Request]:
+        """At most *count* requests that were never drawn."""
+        return islice(self._source, count)
+
+    def put_back(self, requests: Sequence[str | Request]) -> None:
+        """Requests to be sent before all others."""
+        self._back.extendleft(reversed(requests))
+
+
+class Window:
+    """What one origin has shown of itself, and how deep to pipeline to it because of that.
+
+    *depth*: requests out at once; None: it starts at 1 and doubles with each fully answered window.
+    """
+
+    def __init__(self, depth: int | None = None) -> None:
+        if depth is not None and depth < 1:
+            raise ValueError("the depth of a pipeline must be at least 1")
+        self.depth = depth or 1
+        self.ceiling = depth or MAX_DEPTH
+        self.proven = depth is not None
+        """Whether a window deeper than 1 has been answered in full."""
+        self.answered_here = 0
+        """Responses on the connection under way."""
+        self.done = 0
+        """Requests answered or failed, on all connections: the number of the oldest request that is not."""
+        self.attempts: dict[int, int] = {}
+        """By number: how often a request was sent in vain. Only requests that were are in it."""
+        self._sent_here = 0
+        self._in_window = 0
+        self._alone = False
+        self._announced: int | None = None  # responses before the close that the last connection announced
+        self._cut: int | None = None  # the same without a word, when it happened twice in a row
+        self._last_cut = 0
+        self._connections = 0
+        self._short_windows = 0
+        self._slowest = 0.0
+
+    # -- sending --
+
+    def take(self, backlog: Backlog, in_flight: int) -> list[str | Request]:
+        """The requests to send now, in one batch; empty: none until more is answered.
+
+        A batch is half of the window, so that a deep one always has two on their way.
+        """
+        if self._alone and in_flight:
+            return []
+        self._alone = False
+        batch = max(1, self.depth // 2)
+        if self._announced is not None:
+            left = self._announced - self._sent_here
+            if left <= 0 and in_flight == 0:
+                self._announced = None  # it answered as many and goes on
+            else:
+                batch = min(batch, left)
+        if batch <= 0 or self.depth - in_flight < batch:
+            return []
+        requests = self._riders(backlog.draw(batch), backlog, in_flight)
+        self._sent_here += len(requests)
+        return requests
+
+    def _riders(self, drawn: list[str | Request], backlog: Backlog, in_flight: int) -> list[str | Request]:
+        """The requests at the front of *drawn* that may go together behind what is out; the rest is put
+        back."""
+        for index, item in enumerate(drawn):
+            if type(item) is not str and not _may_ride(item):
+                if index == 0 and in_flight == 0:
+                    self._alone = True
+                    index = 1
+                backlog.put_back(drawn[index:])
+                return drawn[:index]
+        return drawn
+
+    def hold(self) -> None:
+        """Nothing is sent until all that is out is answered."""
+        self._alone = True
+
+    @property
+    def spent(self) -> bool:
+        """Whether the connection should be replaced before it is used again: the peer is known to close
+        here without a word."""
+        return (
+            self._cut is not None and self.answered_here >= self._cut and self._connections % PROBE_EVERY != 0
+        )
+
+    def connected(self) -> None:
+        """A fresh connection is used from here on."""
+        self.answered_here = self._sent_here = self._in_window = 0
+        self._alone = False
+        self._connections += 1
+
+    # -- answers --
+
+    def answered(self, count: int, waited: float = 0.0) -> None:
+        """*count* responses came, the first of them after *waited* seconds without any byte."""
+        self.answered_here += count
+        self.done += count
+        if self._cut is not None and self.answered_here > self._cut:
+            self._cut = None
+        self._in_window += count
+        self._slowest = max(self._slowest, waited)
+        if self._in_window >= self.depth:
+            self._in_window = 0
+            self._short_windows = 0
+            if self.depth > 1:
+                self.proven = True
+            self.depth = min(2 * self.depth, self.ceiling)
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds to wait for the rest of a window while it is not known that the peer answers pipelined
+        requests; None: no limit."""
+        return None if self.proven or self.depth == 1 else max(FIRST_PATIENCE, 8 * self._slowest)
+
+    # -- the end of a connection --
+
+    def closed(self) -> None:
+        """The last complete response announced the close. That is no loss: the next connection may
+        pipeline at once."""
+        if self.answered_here:
+            self._announced = self.answered_here
+
+    def stalled(self) -> None:
+        """The rest of the first pipelined window did not come: this peer is sent one request at a time
+        from now on."""
+        self.depth = self.ceiling = 1
+
+    def lost(self, facts: Sequence[Unanswered], error: Exception) -> bool:
+        """The connection failed with *facts* outstanding. Returns whether the oldest of them has failed
+        for good.
+
+        The others are to be sent again, in order: what must not be repeated was never sent behind another
+        request.
+        """
+        fresh = self.answered_here == 0
+        self._note_cut()
+        if not facts:
+            return False
+        oldest = facts[0]
+        # A connection that has answered others may have ended for reasons of its own.
+        if fresh or not isinstance(error, ConnectionError):
+            self.attempts[self.done] = self.attempts.get(self.done, 0) + 1
+        if oldest.state != "unsent" and not oldest.request.repeatable:
+            return True
+        hopeless = isinstance(error, InvalidResponse | UnsupportedResponse)
+        return hopeless or self.attempts.get(self.done, 0) >= MAX_ATTEMPTS
+
+    def failed(self, request: Any, error: Exception) -> Failure:
+        """The oldest request has failed for good."""
+        attempts = self.attempts.pop(self.done, 1)
+        self.done += 1
+        return Failure(request, error, attempts)
+
+    def attempts_of(self, number: int) -> int:
+        """How often request *number* was sent until it was answered."""
+        return self.attempts.pop(number, 0) + 1 if self.attempts else 1
+
+    def _note_cut(self) -> None:
+        here = self.answered_here
+        self._cut = here if here and here == self._last_cut else None
+        self._last_cut = here
+        self._announced = None
+        if self.depth > 1:
+            self._short_windows += 1
+            if self._short_windows > 1:
+                self.ceiling = 1
+        self.depth = 1
+        self._in_window = 0
+
+
+def _may_ride(request: object) -> bool:
+    """Whether it may follow unanswered requests, and be followed before it is answered. What is no valid
+    request may not."""
+    if not isinstance(request, Request) or not request.repeatable or request.method == "CONNECT":
+        return False
+    headers = request.headers
+    if headers is None:
+        return True
+    names = headers.keys() if hasattr(headers, "keys") else [field[0] for field in headers]
+    return not any(
+        (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower() == "upgrade"
+        for name in names
+    )
