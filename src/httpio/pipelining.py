@@ -1,0 +1,338 @@
+"""The loop that keeps a link busy: one step sends what the window allows, receives what comes, and
+replaces a link that was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from time import monotonic
+
+from httpio.exceptions import ConnectionClosed, HTTPError, StateError
+from httpio.framing import BodyKind, pieces
+from httpio.link import Link
+from httpio.messages import BodyFollowing, HTTPResponse, Request
+from httpio.states import Receiving
+from httpio.waiting import PollNeeded, Step
+from httpio.window import Backlog, Failure, Window
+
+__all__ = ["Outcome", "Pipeline"]
+
+DRAIN = 64 * 1024
+"""Bytes of a body that nobody read which are read and dropped to keep the connection; a longer rest costs
+the connection."""
+
+Outcome = HTTPResponse | Failure
+
+
+class Pipeline:
+    """A run of requests over one link. `co_next` gives their outcomes in order, batch by batch.
+
+    *requests*: an iterable of request targets and `Request`, or a Backlog. *window*: what is known of the
+    origin; it may outlive the run.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        requests: Iterable[str | Request] | Backlog,
+        window: Window,
+        body_limit: int,
+    ) -> None:
+        self.active = True
+        """Whether the link is this run's."""
+        self._link = link
+        self._backlog = requests if isinstance(requests, Backlog) else Backlog(requests)
+        self._window = window
+        self._body_limit = body_limit
+        self._source: Iterator[bytes | memoryview] | None = (
+            None  # the body being sent, where that is not bytes
+        )
+        self._failures: list[Outcome] = []
+        self._again = False
+        self._fresh = True
+
+    # -- one batch --
+
+    def co_next(self) -> Step[list[Outcome]]:
+        """The next outcomes, in the order of the requests; empty when there are no more.
+
+        Only the last response of a batch may have a body that is yet to be read (its `body` is None):
+        through the link, before the next call, which drops the rest. Raises what connecting raises, and
+        what the caller's iterable raised, once all before is answered.
+        """
+        yield from self._co_drop_rest()
+        while True:
+            try:
+                outcomes = yield from self._co_exchange()
+            except HTTPError as exc:
+                if self._link.transport is None:
+                    raise  # it was not even connected
+                outcomes = self._after_loss(exc)
+                if not outcomes:
+                    continue
+            if not outcomes and self._backlog.error is not None:
+                raise self._backlog.error
+            return outcomes
+
+    def read_next(self, response: HTTPResponse) -> None:
+        """The body of *response*, the last of its batch, is to be read through the link."""
+        if self._link.protocol.receiving.open is response:
+            self._link.current = response
+
+    def repeat(self) -> bool:
+        """Reading the body of the response that was handed out has failed: send its request again. False:
+        not once more."""
+        window = self._window
+        attempts = window.attempts[window.done] = window.attempts.get(window.done, 0) + 1
+        self._again = attempts <= 2
+        return self._again
+
+    def close(self) -> None:
+        """The run is over. With requests outstanding the link is closed."""
+        if self.active:
+            self.active = False
+            link = self._link
+            receiving = link.protocol.receiving
+            if (
+                link.broken
+                or receiving.outstanding
+                or not link.protocol.reusable
+                or link.protocol.to_send() is not None
+            ):
+                link.close()
+            else:
+                receiving.parser.body_limit = -1
+
+    def _co_exchange(self) -> Step[list[Outcome]]:
+        """Send and receive until something can be handed out."""
+        link, window = self._link, self._window
+        if self._failures:
+            return self._take_failures()
+        if not (yield from self._co_usable()):
+            return []
+        protocol = link.protocol
+        receiving = protocol.receiving
+        parser = receiving.parser
+        need: PollNeeded | None = None
+        since = 0.0
+        with link.reporting():
+            while True:
+                self._refill()
+                flushed = self._flush()
+                responses = receiving.parse() if parser.buffered else []
+                if not responses:
+                    if not parser.waiting_count:
+                        return self._take_failures()
+                    if receiving.state in (Receiving.ENDED, Receiving.BROKEN):
+                        link.give_up("the connection ended before the response")
+                    count = link.receive_some(parser, parser.room)
+                    if count is None:
+                        mask = self._mask(flushed)
+                        now = monotonic()
+                        if need is None:
+                            since = now
+                        patience = window.patience
+                        if patience is not None and parser.progress is None and now - since >= patience:
+                            window.stalled()
+                            link.give_up("the peer does not answer pipelined requests")
+                        need = link.need(mask, need)
+                        yield (
+                            need
+                            if patience is None
+                            else PollNeeded(
+                                need.fd, mask, min(since + patience, need.deadline or since + patience)
+                            )
+                        )
+                        continue
+                    if count:
+                        responses = receiving.received(count)
+                    else:
+                        responses = receiving.eof(link.transport is not None and link.transport.clean)
+                        if not responses and receiving.outstanding:
+                            link.give_up("the peer closed the connection before the response was complete")
+                    waited = 0.0 if need is None else monotonic() - since
+                    need = None
+                    if not responses:
+                        continue
+                else:
+                    waited = 0.0
+                return self._hand_out(responses, waited)
+
+    def _hand_out(self, responses: list[HTTPResponse], waited: float) -> list[Outcome]:
+        """Account for responses, and put more requests on their way before the caller gets to see them."""
+        link, window = self._link, self._window
+        link.protocol.answered(responses)
+        last = responses[-1]
+        window.answered(len(responses) - (last.complete_by is None), waited)
+        if last.complete_by is not None:
+            link.end_answer()
+            if not last.persistent:
+                self._end_announced()
+        if link.protocol.reusable:
+            self._refill()
+            self._flush()
+        outcomes: list[Outcome] = list(responses)
+        return outcomes
+
+    def _mask(self, flushed: bool) -> int:
+        transport = self._link.transport
+        assert transport is not None
+        return transport.receive_wants if flushed else transport.receive_wants | transport.send_wants
+
+    # -- sending --
+
+    def _refill(self) -> None:
+        """Put into the outbox what the window allows."""
+        link = self._link
+        protocol = link.protocol
+        parser = protocol.receiving.parser
+        while self._source is None and protocol.reusable and not self._failures:
+            requests = self._window.take(self._backlog, parser.waiting_count)
+            if not requests:
+                return
+            link.start_exchange()
+            if type(requests[0]) is not str or not protocol.send_targets(requests):  # type: ignore[arg-type]
+                self._send_singly(requests)
+
+    def _send_singly(self, requests: list[str | Request]) -> None:
+        protocol = self._link.protocol
+        for index, item in enumerate(requests):
+            if not protocol.reusable:
+                self._backlog.put_back(requests[index:])
+                return
+            try:
+                if isinstance(item, str):
+                    item = Request("GET", item)
+                if not isinstance(item, Request):
+                    raise TypeError(
+                        "a request in a pipeline must be a str or a Request, not " + type(item).__name__
+                    )
+                if isinstance(item.body, BodyFollowing):
+                    raise ValueError("the body of a request in a pipeline cannot be a BodyFollowing")
+                kind = protocol.send_request(item)
+            except (ValueError, TypeError, StateError) as exc:
+                if protocol.receiving.parser.waiting_count:  # its turn comes when all before it is answered
+                    self._backlog.put_back(requests[index:])
+                    self._window.hold()
+                else:
+                    self._backlog.put_back(requests[index + 1 :])
+                    self._failures.append(self._window.failed(item, exc))
+                return
+            if kind is BodyKind.SOURCE and protocol.sends_body:
+                self._source = pieces(item.body, protocol.body_length)
+
+    def _flush(self) -> bool:
+        """Send what the transport takes; returns whether nothing is left. A failure to send leaves what
+        was received to be read."""
+        link = self._link
+        try:
+            while link.flush():
+                if self._source is None:
+                    return True
+                self._send_piece()
+            return False
+        except ConnectionClosed:
+            self._source = None
+            return True
+
+    def _send_piece(self) -> None:
+        protocol = self._link.protocol
+        assert self._source is not None
+        if not protocol.sends_body:  # an answer has made the rest pointless
+            self._source = None
+            return
+        try:
+            piece = next(self._source, None)
+            if piece is not None:
+                protocol.write(piece)
+                return
+            self._source = None
+            if protocol.sends_body:
+                protocol.end_body()
+        except BaseException:
+            # The request has failed, and the connection with it: its body is not what was declared.
+            self._link.break_off()
+            raise
+
+    # -- replacing the connection --
+
+    def _co_usable(self) -> Step[bool]:
+        """Make sure of a connection that requests can go out on; False when there is nothing left to send."""
+        link, window = self._link, self._window
+        protocol = link.protocol
+        if protocol.receiving.parser.waiting_count:
+            return True
+        waiting = self._backlog.draw(1)
+        if not waiting:
+            return False
+        self._backlog.put_back(waiting)
+        if self._fresh and link.transport is not None and protocol.answers:
+            link.look()  # whether it has been closed while it was idle
+        if link.transport is None or link.broken or not protocol.reusable or window.spent:
+            yield from link.co_connect()
+            self._fresh = True
+        if self._fresh:
+            self._fresh = False
+            window.connected()
+            link.protocol.receiving.parser.body_limit = self._body_limit
+        return True
+
+    def _end_announced(self) -> None:
+        """The last response said that the connection ends with it: what is outstanding will not be
+        answered on it."""
+        self._window.closed()
+        self._backlog.put_back(self._link.protocol.receiving.outstanding)
+        self._link.close()
+
+    def _after_loss(self, error: HTTPError) -> list[Outcome]:
+        """Sort what was outstanding on a link that failed."""
+        protocol = self._link.protocol
+        waiting = protocol.receiving.outstanding
+        facts = protocol.unanswered()
+        self._source = None
+        failures: list[Outcome] = []
+        if self._window.lost(facts, error):
+            failures.append(self._window.failed(facts[0].request, error))
+            waiting = waiting[1:]
+        self._backlog.put_back(waiting)
+        self._link.close()
+        return failures
+
+    def _co_drop_rest(self) -> Step[None]:
+        """Drop what the caller did not read of the last response: read it where it is short, else replace
+        the connection."""
+        link = self._link
+        receiving = link.protocol.receiving
+        response = receiving.open
+        if response is None:
+            if link.broken and receiving.outstanding:
+                self._replace_after_reading()
+            return
+        link.current = response
+        view = memoryview(bytearray(DRAIN))
+        left = DRAIN
+        try:
+            while not self._again and left > 0 and link.current is not None:
+                left -= yield from link.co_read_once(view)
+        except HTTPError:
+            pass
+        if link.current is not None or link.broken:
+            self._replace_after_reading()
+        else:
+            self._window.answered(1)
+            if not response.persistent:
+                self._end_announced()
+
+    def _replace_after_reading(self) -> None:
+        """The connection ends with a response that was handed out and not read to its end."""
+        waiting = self._link.protocol.receiving.outstanding
+        if self._again:
+            self._again = False
+        else:
+            waiting = waiting[1:]
+            self._window.answered(1)
+        self._backlog.put_back(waiting)
+        self._link.close()
+
+    def _take_failures(self) -> list[Outcome]:
+        failures, self._failures = self._failures, []
+        return failures

@@ -1,0 +1,162 @@
+"""Being connected: bytes in, bytes out, without blocking and without HTTP.
+
+A transport's calls return None where they would block; `receive_wants` and `send_wants` then say what to
+wait for, which on TLS may be the other direction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from httpio.waiting import POLLIN, POLLOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["TLSTransport", "Transport"]
+
+TLS_RECORD = 16 * 1024
+"""The largest plaintext of one record (RFC 8446 section 5.1)."""
+
+
+class Transport:
+    """A connected stream socket, which it makes non-blocking and owns from then on."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.clean = True
+        """Whether the end of the stream, once received, was one that cannot have been forged or cut."""
+        self.receive_wants = POLLIN
+        self.send_wants = POLLOUT
+
+    def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
+        """Receive into *buffer*, at most *size* bytes (0: its length). 0: the peer has closed; None:
+        nothing is there yet."""
+        try:
+            return self.socket.recv_into(buffer, size)
+        except BlockingIOError:
+            return None
+
+    def try_send(self, data: ReadableBuffer) -> int | None:
+        """Send as much of *data* as the socket takes now; returns how many bytes it took. None: nothing
+        fits yet."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return None
+
+    @property
+    def pending(self) -> bool:
+        """Whether received bytes wait inside the transport, where `select` cannot see them."""
+        return False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether bytes that count as sent still wait inside the transport."""
+        return False
+
+    def detach(self) -> socket.socket:
+        """Hand over the socket, as it is."""
+        sock = self.socket
+        self.fd = -1
+        return sock
+
+    @contextlib.contextmanager
+    def splicing(self, file: BinaryIO) -> Iterator[Callable[[int], int | None] | None]:
+        """A call that moves at most so many bytes from the socket to *file* inside the kernel, or None
+        where that cannot be done.
+
+        The call returns how many bytes it moved: None where it would block, 0 when the peer has closed, -1
+        when the kernel refuses.
+        """
+        yield None
+
+    def close(self) -> None:
+        """Close the socket; never blocks."""
+        self.fd = -1
+        self.socket.close()
+
+    def abort(self) -> None:
+        """End the connection at once, from any thread: whoever waits for it wakes up. The socket still has
+        to be closed."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class TLSTransport(Transport):
+    """A TLS socket whose handshake is done. One thread may send while another receives.
+
+    OpenSSL forbids two threads in one SSL object, so each call holds a lock, and none holds it while
+    waiting. The socket must have been made with ``suppress_ragged_eofs=False``, so that an end without
+    close_notify can be told.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock)
+        self._ssl = sock
+        self._lock = threading.Lock()
+        # OpenSSL wants a send that would block repeated with the same bytes: they are kept here, and count as
+        # sent.
+        self._stuck = b""
+
+    def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
+        with self._lock:
+            try:
+                return self._ssl.recv_into(buffer, size or None)
+            except ssl.SSLWantReadError:
+                self.receive_wants = POLLIN
+            except ssl.SSLWantWriteError:
+                self.receive_wants = POLLOUT
+            except ssl.SSLZeroReturnError:
+                return 0
+            except ssl.SSLEOFError:
+                self.clean = False
+                return 0
+        return None
+
+    def try_send(self, data: ReadableBuffer) -> int | None:
+        view = memoryview(data)
+        taken = 0
+        with self._lock:
+            try:
+                if self._stuck:
+                    self._ssl.send(self._stuck)
+                    self._stuck = b""
+                while taken < view.nbytes:
+                    record = view[taken : taken + TLS_RECORD]
+                    taken += record.nbytes
+                    self._stuck = bytes(record)
+                    self._ssl.send(self._stuck)
+                    self._stuck = b""
+            except ssl.SSLWantWriteError:
+                self.send_wants = POLLOUT
+            except ssl.SSLWantReadError:
+                self.send_wants = POLLIN
+        return taken or None
+
+    @property
+    def pending(self) -> bool:
+        return self._ssl.pending() > 0
+
+    @property
+    def stuck(self) -> bool:
+        return bool(self._stuck)
+
+    def peercert(self, binary_form: bool) -> Any:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it."""
+        with self._lock:
+            return self._ssl.getpeercert(binary_form)
+
+    def close(self) -> None:
+        """Send close_notify, without waiting for the peer's, and close the socket."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._ssl.unwrap()
+        super().close()

@@ -1,0 +1,112 @@
+"""Waiting: what a step yields while it cannot go on, and the runner that makes a blocking call of a step."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Generator, Sequence
+from time import monotonic
+from typing import Any, TypeAlias, TypeVar
+
+from httpio.exceptions import ConnectionTimedOut
+
+__all__ = ["POLLIN", "POLLOUT", "PollNeeded", "Step", "eval_coroutine", "run", "wait_any"]
+
+POLLIN: int = getattr(select, "POLLIN", 1)
+POLLOUT: int = getattr(select, "POLLOUT", 4)
+
+T = TypeVar("T")
+
+
+class PollNeeded(tuple[int, int]):
+    """A step needs to wait until *fd* can be read (POLLIN in *mask*) or written (POLLOUT).
+
+    It may be resumed early: it looks for itself. `deadline` is the latest time, by `time.monotonic`, at
+    which to resume it; None: none.
+    """
+
+    deadline: float | None
+
+    def __new__(cls, fd: int, mask: int, deadline: float | None = None) -> PollNeeded:
+        self = super().__new__(cls, (fd, mask))
+        self.deadline = deadline
+        return self
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor."""
+        return self[0]
+
+    @property
+    def mask(self) -> int:
+        """POLLIN, POLLOUT or both."""
+        return self[1]
+
+    def poll(self, timeout: float | None = None) -> bool:
+        """Wait until the descriptor is ready, *timeout* seconds have passed, or the deadline has come;
+        returns whether it is ready."""
+        if self.deadline is not None:
+            left = max(0.0, self.deadline - monotonic())
+            timeout = left if timeout is None else min(left, timeout)
+        if hasattr(select, "poll"):
+            poller = select.poll()
+            poller.register(self[0], self[1])
+            # Rounded up: a poll that returns a millisecond early would be called again at once.
+            return bool(poller.poll(None if timeout is None else int(timeout * 1000) + 1))
+        readers = [self[0]] if self[1] & POLLIN else []
+        writers = [self[0]] if self[1] & POLLOUT else []
+        ready = select.select(readers, writers, writers, timeout)
+        return any(ready)
+
+    def __repr__(self) -> str:
+        return f"PollNeeded(fd={self[0]}, mask={self[1]}, deadline={self.deadline})"
+
+
+Step: TypeAlias = Generator[PollNeeded, None, T]
+"""A part of the flow: it yields what it waits for and returns its result."""
+
+
+def run(step: Step[T]) -> T:
+    """Run a step to its end, waiting where it waits; returns its result."""
+    try:
+        while True:
+            step.send(None).poll()
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def wait_any(needs: Sequence[PollNeeded]) -> None:
+    """Wait until one of *needs* is ready or its deadline has come."""
+    if len(needs) == 1:
+        needs[0].poll()
+        return
+    deadlines = [need.deadline for need in needs if need.deadline is not None]
+    left = max(0.0, min(deadlines) - monotonic()) if deadlines else None
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        for fd, mask in needs:
+            poller.register(fd, mask)
+        poller.poll(None if left is None else int(left * 1000) + 1)
+    else:
+        readers = [fd for fd, mask in needs if mask & POLLIN]
+        writers = [fd for fd, mask in needs if mask & POLLOUT]
+        select.select(readers, writers, writers, left)
+
+
+def eval_coroutine(crt: Generator[PollNeeded, None, Any], timeout: float | None = None) -> Any:
+    """Run a step to its end; returns its result.
+
+    *timeout*: seconds that each wait may take, after which ConnectionTimedOut is raised; None and 0: no
+    limit but the step's own.
+    """
+    try:
+        while True:
+            need = crt.send(None)
+            if not need.poll(timeout or None) and not _due(need):
+                crt.close()
+                raise ConnectionTimedOut(f"no progress in {timeout} seconds")
+    except StopIteration as stop:
+        return stop.value
+
+
+def _due(need: PollNeeded) -> bool:
+    return need.deadline is not None and monotonic() >= need.deadline
