@@ -1,0 +1,1 @@
+"""Many requests, over as many connections as there are origins."""

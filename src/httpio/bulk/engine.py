@@ -1,0 +1,365 @@
+"""Moving many objects: one pipelined connection per origin, all of them driven by one loop.
+
+The loop runs between two results only: a caller that is slow to take them slows the transfer, and nothing
+piles up.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from httpio.bulk.report import Result
+from httpio.bulk.sinks import FolderSink
+from httpio.exceptions import HTTPError, InvalidURL, UnsupportedResponse
+from httpio.headers import FieldsLike, encode_fields
+from httpio.link import BUFFER_SIZE, Link, Target
+from httpio.messages import Lenient, Limits, Request
+from httpio.pipelining import Outcome, Pipeline
+from httpio.urls import Origin, split_url
+from httpio.version import VERSION
+from httpio.waiting import PollNeeded, Step, wait_any
+from httpio.window import Backlog, Failure, Window
+
+__all__ = ["Job", "fetch", "transfer"]
+
+MAX_LANES = 64
+"""Origins that are connected to at the same time."""
+
+LOOK_AHEAD = 4096
+"""Jobs that are drawn from the caller's iterable before they can be sent, at most: those of origins that
+are busy."""
+
+STREAMED = 1024 * 1024
+"""A body longer than this goes to a sink as it comes; a shorter one when it is complete."""
+
+CONNECT_ATTEMPTS = 2
+
+
+class Job(NamedTuple):
+    """One object to fetch."""
+
+    origin: Origin
+    request: str | Request
+    """A request target, or a Request whose path is one."""
+    name: str | None = None
+    """What the sink is to call the object."""
+
+
+class _Task(NamedTuple):
+    """A job, and the caller's item that its result is to carry."""
+
+    job: Job
+    item: Any
+
+
+def fetch(
+    items: Iterable[str | Request],
+    *,
+    headers: FieldsLike = None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout: float | None = 60,
+    connect_timeout: float | None = 30,
+    body_limit: int = 64 * 1024 * 1024,
+) -> Iterator[Result]:
+    """Fetch many objects into memory; yields a `Result` for each, in order for each origin.
+
+    *items*: URLs (a str is a GET), or `Request` with a URL for its path, drawn lazily. *headers*: fields
+    sent with every request. *ssl_context*: for https; None: verified against the system's certificate
+    authorities. *timeout*: seconds without progress, *connect_timeout*: seconds for connecting; None: no
+    limit. *body_limit*: bytes of the largest body that is accepted.
+
+    What goes wrong with one object is the `error` of its result. A status outside 200 to 299 is a result
+    like others. Raises ValueError or TypeError for bad *headers*, and what *items* raises.
+    """
+    engine = _Engine(
+        map(_task_of_item, items), None, headers, ssl_context, timeout, connect_timeout, body_limit
+    )
+    return engine.run()
+
+
+def transfer(
+    jobs: Iterable[Job],
+    *,
+    sink: FolderSink | None = None,
+    headers: FieldsLike = None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout: float | None = 60,
+    connect_timeout: float | None = 30,
+    body_limit: int = 64 * 1024 * 1024,
+) -> Iterator[Result]:
+    """The same for jobs that have been taken apart already, each a `Job`.
+
+    With a *sink*, every object whose status is 200 to 299 is stored there under its job's name, however
+    large, and `Result.path` says where; what the sink raises as OSError is the error of that object.
+    """
+    limit = body_limit if sink is None else min(body_limit, STREAMED)
+    tasks = (_Task(job, job) for job in jobs)
+    return _Engine(tasks, sink, headers, ssl_context, timeout, connect_timeout, limit).run()
+
+
+def _task_of_item(item: str | Request) -> _Task | Result:
+    try:
+        if isinstance(item, str):
+            origin, target = split_url(item)
+            return _Task(Job(origin, target), item)
+        if not isinstance(item, Request):
+            raise TypeError("an item must be a URL or a Request, not " + type(item).__name__)
+        origin, target = split_url(item.path)
+        return _Task(Job(origin, item.with_path(target)), item)
+    except (InvalidURL, TypeError) as exc:
+        return Result(item, error=exc, attempts=0)
+
+
+class _Lane:
+    """The way to one origin: its connection, what waits for it, and what is out on it."""
+
+    def __init__(self, link: Link, backlog: _LaneBacklog) -> None:
+        self.link = link
+        self.backlog = backlog
+        self.queue: deque[_Task] = deque()
+        self.out: deque[_Task] = deque()
+        self.window = Window()
+        self.step: Step[None] | None = None
+        self.need: PollNeeded | None = None
+        self.error: Exception | None = None
+        """Why the origin cannot be connected to."""
+
+
+class _LaneBacklog(Backlog):
+    """Draws a lane's tasks, and through the engine more of the caller's when there are none."""
+
+    def __init__(self, engine: _Engine) -> None:
+        super().__init__(())
+        self.engine = engine
+        self.lane: _Lane
+
+    def fresh(self, count: int) -> Iterator[str | Request]:
+        lane = self.lane
+        while len(lane.queue) < count and self.engine.draw():
+            pass
+        for _ in range(min(count, len(lane.queue))):
+            task = lane.queue.popleft()
+            lane.out.append(task)
+            self.engine.queued -= 1
+            yield task.job.request
+
+
+class _Engine:
+    def __init__(
+        self,
+        tasks: Iterator[_Task | Result],
+        sink: FolderSink | None,
+        headers: FieldsLike,
+        ssl_context: ssl.SSLContext | None,
+        timeout: float | None,
+        connect_timeout: float | None,
+        body_limit: int,
+    ) -> None:
+        self._tasks = tasks
+        self._exhausted = False
+        self._failure: Exception | None = None
+        self._sink = sink
+        self._fields = encode_fields(headers)
+        self._ssl_context = ssl_context
+        self._timeouts = (timeout, connect_timeout)
+        self._body_limit = body_limit
+        self._lanes: dict[Origin, _Lane] = {}
+        self._waiting: deque[_Lane] = deque()  # lanes that have tasks and no place yet
+        self._active: list[_Lane] = []
+        self._results: deque[Result] = deque()
+        self.queued = 0
+
+    def run(self) -> Iterator[Result]:
+        try:
+            while True:
+                while self._waiting and len(self._active) < MAX_LANES:
+                    lane = self._waiting.popleft()
+                    lane.step = self._co_lane(lane)
+                    lane.need = None
+                    self._active.append(lane)
+                if self._active:
+                    self._advance()
+                elif not self.draw() and not self._results:
+                    break
+                while self._results:
+                    yield self._results.popleft()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            for lane in self._active:
+                if lane.step is not None:
+                    lane.step.close()
+            for lane in self._lanes.values():
+                lane.link.close()
+
+    def _advance(self) -> None:
+        """Let every lane that can go on do so; wait when none can."""
+        needs = [lane.need for lane in self._active if lane.need is not None]
+        if len(needs) == len(self._active):
+            wait_any(needs)
+        for lane in list(self._active):
+            assert lane.step is not None
+            try:
+                lane.need = lane.step.send(None)
+            except StopIteration:
+                self._active.remove(lane)
+                lane.step = None
+                if lane.queue:
+                    self._waiting.append(lane)
+
+    # -- tasks --
+
+    def draw(self) -> bool:
+        """Draw more of the caller's items and give them to their lanes; False: there are none, or enough
+        wait already."""
+        if self._exhausted or self.queued >= LOOK_AHEAD:
+            return False
+        for _ in range(64):
+            try:
+                task = next(self._tasks, None)
+            except Exception as exc:
+                self._failure = exc
+                task = None
+            if task is None:
+                self._exhausted = True
+                return False
+            if isinstance(task, Result):
+                self._results.append(task)
+                continue
+            lane = self._lanes.get(task.job.origin)
+            if lane is None:
+                lane = self._lanes[task.job.origin] = self._open_lane(task.job.origin)
+            if lane.error is not None:
+                self._results.append(Result(task.item, error=lane.error, attempts=0))
+                continue
+            lane.queue.append(task)
+            self.queued += 1
+            if lane.step is None and len(lane.queue) == 1:
+                self._waiting.append(lane)
+        return True
+
+    def _open_lane(self, origin: Origin) -> _Lane:
+        context = None
+        if origin.scheme == "https":
+            if self._ssl_context is None:
+                self._ssl_context = ssl.create_default_context()
+            context = self._ssl_context
+        given = {name for _, name, _ in self._fields}
+        own = encode_fields(
+            {"Host": origin.field, "Accept-Encoding": "identity", "User-Agent": f"httpio/{VERSION}"}
+        )
+        target = Target(
+            host=origin.host,
+            port=origin.port,
+            defaults=(*(field for field in own if field[1] not in given), *self._fields),
+            ssl_context=context,
+            unix_socket=None,
+            source_address=None,
+            socket_options=(),
+            limits=Limits(),
+            lenient=Lenient(0),
+        )
+        timeout, connect_timeout = self._timeouts
+        backlog = _LaneBacklog(self)
+        lane = backlog.lane = _Lane(Link(target, timeout, connect_timeout, None), backlog)
+        return lane
+
+    # -- one lane --
+
+    def _co_lane(self, lane: _Lane) -> Step[None]:
+        """Fetch what the lane has, until it has nothing left."""
+        pipeline = Pipeline(lane.link, lane.backlog, lane.window, self._body_limit)
+        refused = 0
+        try:
+            while True:
+                try:
+                    batch = yield from pipeline.co_next()
+                except (OSError, HTTPError) as exc:  # there is no connection to be had
+                    refused += 1
+                    if refused == CONNECT_ATTEMPTS:
+                        self._fail_lane(lane, exc)
+                        return
+                    continue
+                if not batch:
+                    return
+                refused = 0
+                for outcome in batch:
+                    yield from self._co_take(lane, pipeline, outcome)
+        finally:
+            pipeline.close()
+
+    def _co_take(self, lane: _Lane, pipeline: Pipeline, outcome: Outcome) -> Step[None]:
+        item = lane.out[0].item
+        if isinstance(outcome, Failure):
+            lane.out.popleft()
+            self._results.append(Result(item, error=outcome.error, attempts=outcome.attempts))
+            return
+        response = outcome
+        window = lane.window
+        good = 200 <= response.status <= 299
+        attempts = window.attempts_of(window.done - 1) if window.attempts else 1
+        result = Result(item, response.status, response.headers, None, None, None, attempts)
+        if response.body is not None:
+            if self._sink is None:
+                result = result._replace(content=response.body)
+            elif good:
+                result = self._store(self._sink, lane.out[0].job, result, response.body)
+        elif good and self._sink is not None:
+            pipeline.read_next(response)
+            saved = yield from self._co_save(self._sink, lane, pipeline, result)
+            if saved is None:
+                return  # it will be sent again
+            result = saved
+        elif self._sink is None:
+            reason = f"the body is longer than body_limit, {self._body_limit} bytes"
+            if response.framing == "unframed":
+                reason = "nothing says where the body ends"
+            result = result._replace(error=UnsupportedResponse(reason, expected=response.length))
+        lane.out.popleft()
+        self._results.append(result)
+
+    @staticmethod
+    def _store(sink: FolderSink, job: Job, result: Result, content: bytes) -> Result:
+        try:
+            return result._replace(path=sink.store(job.name or "", content))
+        except OSError as exc:
+            return result._replace(error=exc)
+
+    def _co_save(
+        self, sink: FolderSink, lane: _Lane, pipeline: Pipeline, result: Result
+    ) -> Step[Result | None]:
+        """Bring the body that is being received into the sink; None: it was cut short, and its request is
+        sent again."""
+        link = lane.link
+        view = memoryview(bytearray(BUFFER_SIZE))
+        try:
+            writer = sink.open(lane.out[0].job.name or "")
+        except OSError as exc:
+            return result._replace(error=exc)
+        try:
+            while link.current is not None:
+                count = yield from link.co_read_once(view)
+                if count:
+                    writer.write(view[:count])
+            return result._replace(path=writer.commit())
+        except HTTPError as exc:
+            writer.abort()
+            hopeless = isinstance(exc, UnsupportedResponse)
+            return None if not hopeless and pipeline.repeat() else result._replace(error=exc)
+        except OSError as exc:
+            return result._replace(error=exc)
+        except BaseException:
+            writer.abort()
+            raise
+
+    def _fail_lane(self, lane: _Lane, error: Exception) -> None:
+        """The origin cannot be reached: all that was meant for it has failed."""
+        lane.error = error
+        for task in (*lane.out, *lane.queue):
+            self._results.append(Result(task.item, error=error, attempts=0))
+        self.queued -= len(lane.queue)
+        lane.out.clear()
+        lane.queue.clear()

@@ -1,0 +1,404 @@
+"""The command: arguments, output, what it leaves, exit status. The transfer itself is a stand-in."""
+
+import io
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import trustme
+
+from httpio.bulk.engine import Job
+from httpio.bulk.report import Result, Summary
+from httpio.cli import get, main
+from httpio.cli import progress as progress_module
+from httpio.exceptions import ConnectionClosed, ConnectionTimedOut
+from httpio.messages import Request
+from httpio.urls import Origin
+
+SUMMARY = re.compile(r"(\d+) objects?, (\d+) bytes, (\d+) failures?, \d+\.\d\d s, \d+ objects/s\n")
+
+
+class Transfer:
+    """Stands in for `transfer`: *outcomes* gives for a target its content, a status, or an exception."""
+
+    def __init__(self, outcomes=None, content=b"content"):
+        self.outcomes = outcomes or {}
+        self.content = content
+        self.jobs = []
+        self.options = {}
+        self.ended = False
+
+    def __call__(self, jobs, *, sink, **options):
+        self.options = options
+        try:
+            for job in jobs:
+                self.jobs.append(job)
+                yield self.result(job, sink)
+        finally:
+            # Not too late: what it holds may need the sink.
+            self.ended = not sink._closed
+
+    def result(self, job, sink):
+        outcome = self.outcomes.get(job.request, self.content)
+        if isinstance(outcome, KeyboardInterrupt):
+            sink.open(job.name).write(b"half")
+            raise outcome
+        if isinstance(outcome, BaseException):
+            return Result(job, error=outcome)
+        if isinstance(outcome, int):
+            return Result(job, outcome)
+        return Result(job, 200, path=sink.store(job.name, outcome))
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    fake = Transfer()
+    monkeypatch.setattr(get, "transfer", fake)
+    return fake
+
+
+@pytest.fixture
+def run(transfer, tmp_path, capsys):
+    def run(*arguments, directory=tmp_path / "dir"):
+        status = main(["get", "-d", str(directory), *arguments])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class TestTransfer:
+    def test_urls_become_files(self, run, transfer, tmp_path):
+        done = run("http://h/a", "http://h/b/c?d")
+        assert (done.status, done.err) == (0, "")
+        assert SUMMARY.fullmatch(done.out).groups() == ("2", "14", "0")
+        assert files(tmp_path / "dir") == {"a": b"content", "b/c": b"content"}
+        assert [tuple(job) for job in transfer.jobs] == [
+            (("http", "h", 80), "/a", "a"),
+            (("http", "h", 80), "/b/c?d", "b/c"),
+        ]
+        assert all(type(job) is Job for job in transfer.jobs)
+
+    def test_a_list_becomes_files(self, run, tmp_path):
+        (tmp_path / "list").write_bytes(b"\xef\xbb\xbf# two\r\nhttp://h/a x y\r\n\r\nhttp://g/b\r\n")
+        done = run("-i", str(tmp_path / "list"))
+        assert (done.status, done.err) == (0, "")
+        assert set(files(tmp_path / "dir")) == {"x y", "g/b"}
+
+    def test_a_list_from_standard_input(self, run, tmp_path, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"http://h/a\n")))
+        assert run("-i", "-").status == 0
+        assert set(files(tmp_path / "dir")) == {"a"}
+
+    def test_an_empty_list_is_no_failure(self, run, tmp_path):
+        (tmp_path / "list").write_bytes(b"# nothing\n")
+        done = run("-i", str(tmp_path / "list"))
+        assert done.status == 0
+        assert SUMMARY.fullmatch(done.out).groups() == ("0", "0", "0")
+
+    def test_options_reach_the_transfer(self, run, transfer):
+        run(
+            "http://h/a",
+            "--timeout",
+            "5",
+            "--connect-timeout",
+            "0.5",
+            "-H",
+            "X-A: 1",
+            "--header",
+            "x-b:2: 3 ",
+        )
+        assert transfer.options == {
+            "timeout": 5.0,
+            "connect_timeout": 0.5,
+            "ssl_context": None,
+            "headers": [("X-A", " 1"), ("x-b", "2: 3 ")],
+        }
+
+    def test_defaults(self, run, transfer):
+        run("http://h/a")
+        assert transfer.options == {
+            "timeout": 60.0,
+            "connect_timeout": 30.0,
+            "ssl_context": None,
+            "headers": [],
+        }
+
+    def test_an_authority_of_ones_own(self, run, transfer, tmp_path):
+        trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+        assert run("https://h/a", "--cacert", str(tmp_path / "ca.pem")).status == 0
+        context = transfer.options["ssl_context"]
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.check_hostname
+        assert len(context.get_ca_certs()) == 1
+
+    def test_fields_from_a_file(self, run, transfer, tmp_path):
+        (tmp_path / "fields").write_text("Authorization: Bearer x\n\nX-A: 1\n")
+        assert run("http://h/a", "-H", f"@{tmp_path / 'fields'}").status == 0
+        assert transfer.options["headers"] == [("Authorization", " Bearer x"), ("X-A", " 1")]
+
+    def test_quiet_prints_failures_only(self, run, transfer):
+        transfer.outcomes["/b"] = 500
+        done = run("-q", "http://h/a", "http://h/b")
+        assert (done.status, done.out) == (1, "")
+        assert done.err == "httpio: http://h/b: 500 Internal Server Error\n"
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("outcome", "line"),
+        [
+            (404, "404 Not Found"),
+            (304, "304 Not Modified"),
+            (301, "301 Moved Permanently"),
+            (599, "status 599"),
+            (ConnectionClosed("the peer closed after 5 of 7 bytes"), "the peer closed after 5 of 7 bytes"),
+            (ConnectionTimedOut(), "The connection timed out."),
+            (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+            (OSError(28, "No space left on device", "dir/a"), "No space left on device: dir/a"),
+            (ValueError(), "ValueError"),
+            (ConnectionClosed("evil \x1b[2J\r\n\u202e\x9b name"), r"evil \x1b[2J\r\n\u202e\x9b name"),
+        ],
+    )
+    def test_one_line_each_and_the_rest_goes_on(self, run, transfer, tmp_path, outcome, line):
+        transfer.outcomes["/b?x"] = outcome
+        done = run("http://h/a", "http://h:81/b?x", "http://h/c")
+        assert done.status == 1
+        assert done.err == f"httpio: http://h:81/b?x: {line}\n"
+        assert SUMMARY.fullmatch(done.out).groups() == ("2", "14", "1")
+        assert set(files(tmp_path / "dir")) == {"h/a", "h/c"}
+
+    def test_a_request_is_told_by_its_path(self, monkeypatch, run, transfer):
+        job = Job(Origin("http", "h", 80), Request("GET", "/x"), "x")
+        monkeypatch.setattr(transfer, "result", lambda *_: Result(job, 404))
+        assert run("http://h/a").err == "httpio: http://h/x: 404 Not Found\n"
+
+    def test_a_status_of_success_is_needed(self, run, transfer):
+        transfer.outcomes = {"/a": ConnectionClosed(), "/b": ConnectionClosed()}
+        done = run("http://h/a", "http://h/b")
+        assert done.status == 1
+        assert len(done.err.splitlines()) == 2
+        assert SUMMARY.fullmatch(done.out).groups() == ("0", "0", "2")
+
+
+class TestBadUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["http://h/a", "-i", "-"],
+            ["http://h/a", "--timeout", "0"],
+            ["http://h/a", "--timeout", "-1"],
+            ["http://h/a", "--timeout", "inf"],
+            ["http://h/a", "--timeout", "nan"],
+            ["http://h/a", "--timeout", "x"],
+            ["http://h/a", "--insecure"],
+            ["http://h/a", "-H", "no colon s3cret"],
+            ["http://h/a", "-H", "X Y: s3cret"],
+            ["http://h/a", "-H", ": s3cret"],
+            ["http://h/a", "-H", "X: s3cret\r\nY: z"],
+            ["http://h/a", "-H", "X: s3cret\u2028"],
+            ["http://h/a", "-H", "Content-Length: 5"],
+            ["http://h/a", "-H", "transfer-encoding: chunked"],
+            ["http://h/a", "-H", "Range: bytes=0-1"],
+            ["http://h/a", "-H", "@/nonexistent/file"],
+            ["http://h/a", "--cacert", "/nonexistent/file"],
+            ["http://h/a", "--cacert", __file__],
+            ["-i", "/nonexistent/list"],
+            ["-i", "/"],
+            ["http://h/"],
+            ["ftp://h/a"],
+            ["http://user:s3cret@h/a"],
+            ["http://h/a", "http://h/a"],
+            ["http://h/\udcff"],
+        ],
+    )
+    def test_exit_status_2_and_nothing_is_touched(self, run, transfer, tmp_path, arguments):
+        done = run(*arguments)
+        assert done.status == 2
+        assert done.out == ""
+        assert done.err
+        assert "s3cret" not in done.err
+        assert "Traceback" not in done.err
+        assert transfer.jobs == []
+        assert not (tmp_path / "dir").exists()
+
+    def test_every_bad_line_is_told_before_anything_is_transferred(self, run, transfer, tmp_path):
+        lines = [
+            "http://h/a",
+            "http://h/../x",
+            "",
+            "http://h/b /etc/passwd",
+            "http://h/a",
+            "# x",
+            "http://h/c\x1b[m",
+        ]
+        (tmp_path / "list").write_text("\n".join(lines))
+        done = run("-i", str(tmp_path / "list"))
+        assert done.status == 2
+        assert re.findall(r"^httpio: line (\d+): ", done.err, re.MULTILINE) == ["2", "4", "5", "7"]
+        assert done.err.splitlines()[-1] == "httpio: nothing was transferred: 4 of the lines cannot be used"
+        assert "\x1b" not in done.err
+        assert transfer.jobs == []
+
+    def test_a_folder_that_cannot_be_used(self, run, transfer, tmp_path):
+        (tmp_path / "dir").write_bytes(b"")
+        done = run("http://h/a", directory=tmp_path / "dir" / "\x1bx")
+        assert done.status == 2
+        assert re.fullmatch(r"httpio: cannot write to the folder .*dir/\\x1bx: Not a directory\n", done.err)
+        assert transfer.jobs == []
+
+    def test_no_command(self, capsys):
+        assert main([]) == 2
+        assert main(["put"]) == 2
+        assert "usage: httpio" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == 0
+    assert main(["get", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--cacert" in out
+    assert "130" in out
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"httpio \S.*\n", capsys.readouterr().out)
+
+
+class TestInterrupt:
+    def test_temporary_files_go_and_the_summary_comes(self, run, transfer, tmp_path):
+        transfer.outcomes = {"/b": 404, "/c": KeyboardInterrupt()}
+        done = run(*(f"http://h/{x}" for x in "abcd"))
+        assert done.status == 130
+        assert SUMMARY.fullmatch(done.out).groups() == ("1", "7", "1")
+        assert files(tmp_path / "dir") == {"a": b"content"}
+        assert transfer.ended
+
+    def test_between_two_objects(self, run, transfer, monkeypatch):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(progress_module.Progress, "step", interrupt)
+        assert run("http://h/a", "http://h/b").status == 130
+        assert transfer.ended
+        assert len(transfer.jobs) == 1
+
+    def test_while_the_list_is_read(self, run, monkeypatch):
+        class Terminal:
+            def readline(self, _):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Terminal()))
+        assert run("-i", "-").status == 130
+
+    @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+    def test_by_the_signal(self, tmp_path):
+        program = """
+import os, signal, sys
+from httpio.cli import get, main
+from httpio.bulk.report import Result
+def transfer(jobs, *, sink, **options):
+    for number, job in enumerate(jobs):
+        if number == 1:
+            sink.open(job.name).write(b"half")
+            os.kill(os.getpid(), signal.SIGINT)
+        yield Result(job, 200, path=sink.store(job.name, b"x"))
+get.transfer = transfer
+sys.exit(main(["get", "http://h/a", "http://h/b/c", "http://h/d", "-d", sys.argv[1]]))
+"""
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        # Ignored signals are inherited: a shell that runs tests in the background has SIGINT ignored.
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        assert done.returncode == 130
+        assert SUMMARY.fullmatch(done.stdout)
+        assert done.stderr == ""
+        assert "a" in files(tmp_path)
+        assert set(files(tmp_path)) <= {"a", "b/c"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class TestProgress:
+    def test_a_bar_on_a_terminal(self, run, transfer, monkeypatch):
+        pytest.importorskip("tqdm")
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        transfer.outcomes["/b"] = 404
+        assert run("http://h/a", "http://h/b").status == 1
+        assert "2/2" in terminal.getvalue()
+        assert "httpio: http://h/b: 404 Not Found\n" in terminal.getvalue()
+
+    @pytest.mark.parametrize("option", ["-q", "--no-progress"])
+    def test_none_when_not_wanted(self, run, monkeypatch, option):
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        assert run("http://h/a", option).status == 0
+        assert terminal.getvalue() == ""
+
+    def test_one_hint_without_tqdm(self, run, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        assert run("http://h/a", "http://h/b").status == 0
+        assert terminal.getvalue().count("\n") == 1
+        assert "httpio[progress]" in terminal.getvalue()
+
+    def test_no_hint_where_there_is_no_terminal(self, run, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+        assert run("http://h/a").err == ""
+
+
+def test_a_reader_that_has_gone_is_no_failure(tmp_path):
+    program = """
+import sys
+from httpio.cli import get, main
+get.transfer = lambda jobs, **options: iter(())
+sys.stdin.read()
+sys.exit(main(["get", "http://h/a", "-d", sys.argv[1]]))
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    child.stdout.close()
+    child.stdin.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait(60) == 0
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "httpio", "get"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: httpio get [options] (URL... | -i LIST)")
+
+
+def test_summary():
+    assert str(Summary(1, 5, 1, 0.0)) == "1 object, 5 bytes, 1 failure, 0.00 s, 0 objects/s"
+    assert str(Summary(10, 5, 0, 2.0)) == "10 objects, 5 bytes, 0 failures, 2.00 s, 5 objects/s"
+    assert Summary(3, 0, 0, 2.0).rate == 1.5
+
+
+def test_a_result_is_ok_when_complete():
+    assert Result("x", 200).ok
+    assert Result("x", 299).ok
+    assert not Result("x", 300).ok
+    assert not Result("x", 199).ok
+    assert not Result("x").ok
+    assert not Result("x", 200, error=ConnectionClosed()).ok
