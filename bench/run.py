@@ -1,0 +1,38 @@
+"""Answer the questions named, or all, and say for each goal whether it was met.
+
+    python bench/run.py [parse] [pipeline] [single] [download] [--rounds N] [--strict]
+
+The exit code is 0 also when a goal is missed, since machines are noisy; `--strict` makes it 1.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import download
+import harness
+import parse
+import pipeline
+import single
+
+QUESTIONS = {
+    "parse": (parse.measure, parse.ROUNDS),
+    "pipeline": (pipeline.measure, pipeline.ROUNDS),
+    "single": (single.measure, single.ROUNDS),
+    "download": (download.measure, download.ROUNDS),
+}
+
+
+def main() -> int:
+    parser = harness.arguments(__doc__ or "")
+    named = f"{', '.join(QUESTIONS)}; none named: all"
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=named)
+    options = parser.parse_args()
+    unknown = [name for name in options.questions if name not in QUESTIONS]
+    if unknown:
+        parser.error(f"no such question: {' '.join(unknown)}")
+    return harness.run([QUESTIONS[name] for name in options.questions or QUESTIONS], options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
