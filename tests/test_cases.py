@@ -1,0 +1,176 @@
+"""Every response of `cases/responses.jsonl` through the parser, however it arrives; and the parser against the oracle."""
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import corpus
+import oracle
+from drivers import BODY_LIMITS, COLLECTED, FORMS, Driver, Feed, OwnBuffer
+
+# Rows whose outcome is another of those that the row allows, and why.
+TAKEN_INSTEAD = {
+    "CH-046": ("ok", "llhttp takes an empty extension value; extensions are ignored, and the data are the same"),
+}
+
+SECOND = b"HTTP/1.1 203 Second\r\nContent-Length: 6\r\n\r\nsecond"
+
+
+def splits(wire: bytes, seed: str) -> Iterator[list[memoryview]]:
+    """The pieces in which a wire arrives: whole, in small pieces, and cut in two at many places."""
+    view = memoryview(wire)
+    small = 1 if len(wire) <= 4096 else 1000
+    yield [view]
+    yield [view[at : at + small] for at in range(0, len(view), small)]
+    places = range(1, len(view)) if small == 1 else random.Random(seed).sample(range(1, len(view)), 200)
+    for at in places:
+        yield [view[:at], view[at:]]
+
+
+def runs(wire: bytes, seed: str) -> Iterator[tuple[Callable[..., Driver], list[memoryview]]]:
+    """Each way to arrive, in both forms. Where bodies go, and whether the parser is bare, changes from one to the next."""
+    kinds = [(limit, half) for limit in BODY_LIMITS for half in (False, True)]
+    for number, pieces in enumerate(splits(wire, seed)):
+        for limit, half in kinds if number < 2 else [kinds[number % len(kinds)]]:
+            for form in FORMS:
+                yield partial(form, body_limit=limit, half=half), pieces
+
+
+@cache
+def large_body(sha: str) -> bytes | None:
+    """The body that a row names by its digest only."""
+    for row in corpus.responses():
+        if row.get("body_sha") == sha:
+            return oracle.responses(corpus.wire(row), corpus.methods(row), row["eof"])[-1].body
+    return None
+
+
+def assert_result(wanted: corpus.Row, outcome: oracle.Outcome, verdict: str) -> None:
+    assert outcome.verdict == verdict, outcome.why
+    if verdict != "ok":
+        return
+    status, body = ("status", "body") if verdict == wanted["expect"] else ("status_if_ok", "body_if_ok")
+    assert outcome.status == wanted.get(status, 200)
+    if body in wanted:
+        assert outcome.body == wanted[body].encode("latin-1")
+    else:
+        assert outcome.body == large_body(wanted["body_sha"])
+
+
+def assert_row(row: corpus.Row, outcomes: list[oracle.Outcome]) -> None:
+    """The outcome is the one that the row expects, or the one in the table above."""
+    results = corpus.results(row)
+    for wanted, outcome in zip(results[:-1], outcomes, strict=False):
+        assert_result(wanted, outcome, wanted["expect"])
+    last = outcomes[len(results) - 1]
+    verdict = TAKEN_INSTEAD[row["id"]][0] if row["id"] in TAKEN_INSTEAD else row["expect"]
+    assert_result(results[-1], last, verdict)
+    if "limit" in row and verdict == "invalid":
+        assert row["limit"] in last.why
+    if "reuse" in row and verdict == "ok":
+        assert last.reuse == row["reuse"]
+    for name, value in row.get("headers", []):
+        assert (name, value) in last.headers
+    for name in row.get("headers_absent", []):
+        assert not oracle.values(last.headers, name.lower())
+    if "trailers" in row:
+        assert last.trailers == [tuple(pair) for pair in row["trailers"]]
+    if "tunnel" in row:
+        assert last.tunnel == row["tunnel"].encode("latin-1")
+
+
+@pytest.mark.parametrize("row", corpus.responses(), ids=lambda row: str(row["id"]))
+def test_row(row: corpus.Row) -> None:
+    wire, methods = corpus.wire(row), corpus.methods(row)
+    late = methods[1:] if row.get("deliver") == "second_request_after_wire" else []
+    clean = row.get("transport") != "tls-no-close-notify"
+    for form, pieces in runs(wire, row["id"]):
+        driver = form(methods[: len(methods) - len(late)], row["eof"], clean)
+        outcomes = driver.run(pieces)
+        if late:
+            assert not driver.is_reusable()  # so the late request is not sent here
+            outcomes += [oracle.Outcome("closed") for _ in late]
+        assert_row(row, outcomes)
+
+
+@pytest.mark.parametrize("row", [row for row in corpus.responses() if row["expect"] != "closed"], ids=lambda row: str(row["id"]))
+def test_row_with_a_second_response_behind_it(row: corpus.Row) -> None:
+    """The second is answered where the first ended well, and never where it did not."""
+    wire, methods = corpus.wire(row), corpus.methods(row)
+    alone = oracle.responses(wire, methods, eof=False)[-1]
+    expected = oracle.responses(wire + SECOND, [*methods, "GET"], any_extension=True)[-1]
+    if "deliver" in row or (alone.verdict == "waiting" and row["expect"] == "ok") or alone.tunnel is not None:
+        pytest.skip("a second response would be a part of the first")
+    assert expected.status == 203 or not alone.reuse
+    for form, pieces in runs(wire + SECOND, row["id"]):
+        *first, second = form([*methods, "GET"]).run(pieces)
+        assert_row({**row, "reuse": first[-1].reuse}, first)
+        assert (second.verdict == "ok", second.body) == (expected.verdict == "ok", expected.body)
+
+
+def test_the_table_is_about_rows_that_are_there() -> None:
+    rows = {row["id"]: row for row in corpus.responses()}
+    for name, (verdict, reason) in TAKEN_INSTEAD.items():
+        assert verdict in rows[name]["also"] and verdict != rows[name]["expect"] and reason
+
+
+SMALL_WIRES = [wire for row in corpus.responses() if len(wire := corpus.wire(row)) <= 400]
+TOKENS = [
+    b"\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b";", b",", b"=", b'"', b"0", b"1", b"9", b"a", b"\xa0", b"\r\n\r\n",
+    b"0\r\n\r\n", b"1\r\nx\r\n", b"Content-Length: 3\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Upgrade: x\r\n",
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 204 OK\r\n", b"HTTP/1.1 103 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n",
+]  # fmt: skip
+
+
+@st.composite
+def mutated_wires(draw: st.DrawFn) -> bytes:
+    """A wire of the cases, changed in a few places."""
+    wire = draw(st.sampled_from(SMALL_WIRES))
+    for _ in range(draw(st.integers(1, 4))):
+        low, high = sorted((draw(st.integers(0, len(wire))), draw(st.integers(0, len(wire)))))
+        middle = draw(
+            st.one_of(
+                st.just(b""),
+                st.just(wire[low:high] * 2),
+                st.sampled_from(TOKENS),
+                st.binary(min_size=1, max_size=2),
+                st.sampled_from(SMALL_WIRES),
+            )
+        )
+        if middle in TOKENS and draw(st.booleans()):
+            high = low
+        wire = wire[:low] + middle + wire[high:]
+    return wire
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    wire=mutated_wires(),
+    methods=st.lists(st.sampled_from(["GET", "GET", "HEAD", "CONNECT"]), min_size=1, max_size=3),
+    clean=st.booleans(),
+    cuts=st.lists(st.integers(0, 400), max_size=4),
+    limit=st.sampled_from(BODY_LIMITS),
+    half=st.booleans(),
+)
+def test_against_the_oracle(
+    wire: bytes, methods: list[str], clean: bool, cuts: list[int], limit: int, half: bool
+) -> None:
+    """Never another body than the oracle's, and the same outcomes however the wire arrives."""
+    expected = oracle.responses(wire, methods, True, clean, any_extension=True)
+    whole = OwnBuffer(methods, True, clean, COLLECTED).run([wire])
+    for outcome, wanted in zip(whole, expected, strict=True):
+        if outcome.verdict == "ok":
+            assert (wanted.verdict, wanted.status, wanted.headers) == ("ok", outcome.status, outcome.headers), wanted.why
+            assert (outcome.body, outcome.trailers) == (wanted.body, wanted.trailers)
+            assert outcome.interim == wanted.interim
+    places = sorted({0, *cuts, len(wire)})
+    pieces = [wire[low:high] for low, high in zip(places, places[1:], strict=False)]
+    for form in (OwnBuffer, Feed):
+        parts = form(methods, True, clean, limit, half).run(pieces)
+        assert [(found.verdict, found.body) for found in parts] == [(found.verdict, found.body) for found in whole]
