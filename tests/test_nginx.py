@@ -52,7 +52,7 @@ def assert_no_error(done: CompletedProcess[str], server: Nginx) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert len((done.stdout + done.stderr).splitlines()) == 1, done.stdout + done.stderr
     assert {line.status for line in server.served()} == {200}
-    assert server.errors() == ""
+    assert server.errors() == []
 
 
 def test_the_sizes_are_as_announced(files: list[Path]) -> None:

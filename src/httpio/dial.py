@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, DNSUnavailable, HostnameNotResolvable
-from httpio.transport import TLSTransport, Transport
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, Step
 
 __all__ = ["SocketOption", "co_dial"]
@@ -43,8 +42,8 @@ def co_dial(
     source_address: tuple[str, int] | None = None,
     socket_options: Iterable[SocketOption] = (),
     deadline: float | None = None,
-) -> Step[Transport]:
-    """Connect, and do the TLS handshake where there is an *ssl_context*; returns the transport.
+) -> Step[socket.socket]:
+    """Connect, and do the TLS handshake where there is an *ssl_context*; returns the socket, which does not block.
 
     *deadline*: the latest time, by `time.monotonic`, for all of it. Raises HostnameNotResolvable,
     DNSUnavailable, ConnectionTimedOut, ConnectionClosed where the peer goes away in the handshake, and the
@@ -58,7 +57,7 @@ def co_dial(
         addresses = yield from _co_resolve(host, port, deadline)
         sock = yield from _co_connect_first(addresses, source_address, socket_options, deadline)
     if ssl_context is None:
-        return Transport(sock)
+        return sock
     try:
         return (yield from _co_handshake(sock, ssl_context, host, deadline))
     except BaseException:
@@ -179,7 +178,7 @@ def _readable(address: Any) -> str:
 
 def _co_handshake(
     sock: socket.socket, context: ssl.SSLContext, host: str, deadline: float | None
-) -> Step[TLSTransport]:
+) -> Step[ssl.SSLSocket]:
     tls = context.wrap_socket(
         sock,
         server_hostname=host.partition("%")[0],
@@ -190,7 +189,7 @@ def _co_handshake(
         while True:
             try:
                 tls.do_handshake()
-                return TLSTransport(tls)
+                return tls
             except ssl.SSLWantReadError:
                 mask = POLLIN
             except ssl.SSLWantWriteError:

@@ -21,7 +21,7 @@ from httpio.framing import pieces
 from httpio.messages import HTTPResponse, Lenient, Limits
 from httpio.protocol import Protocol
 from httpio.states import Receiving, Sending
-from httpio.transport import Transport
+from httpio.transport import Transport, open_transport
 from httpio.waiting import POLLIN, PollNeeded, Step
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Link:
         """Connect, or connect anew; what was outstanding is given up."""
         self.close()
         target = self.target
-        self.transport = yield from co_dial(
+        sock = yield from co_dial(
             target.host,
             target.port,
             ssl_context=target.ssl_context,
@@ -89,6 +89,7 @@ class Link:
             socket_options=target.socket_options,
             deadline=None if self.connect_timeout is None else monotonic() + self.connect_timeout,
         )
+        self.transport = open_transport(sock)
 
     def close(self) -> None:
         """Close, and forget what was outstanding."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from time import monotonic
 
-from httpio.exceptions import ConnectionClosed, HTTPError, StateError
+from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError
 from httpio.framing import BodyKind, pieces
 from httpio.link import Link
 from httpio.messages import BodyFollowing, HTTPResponse, Request
@@ -133,7 +133,7 @@ class Pipeline:
                         patience = window.patience
                         if patience is not None and parser.progress is None and now - since >= patience:
                             window.stalled()
-                            link.give_up("the peer does not answer pipelined requests")
+                            raise ConnectionTimedOut("the peer does not answer pipelined requests")
                         need = link.need(mask, need)
                         yield (
                             need

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["TLSTransport", "Transport"]
+__all__ = ["TLSTransport", "Transport", "open_transport"]
 
 TLS_RECORD = 16 * 1024
 """The largest plaintext of one record (RFC 8446 section 5.1)."""
@@ -160,3 +160,8 @@ class TLSTransport(Transport):
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._ssl.unwrap()
         super().close()
+
+
+def open_transport(sock: socket.socket) -> Transport:
+    """The transport over a connected socket."""
+    return TLSTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)

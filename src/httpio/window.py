@@ -26,8 +26,7 @@ MAX_ATTEMPTS = 2
 section 9.2.2)."""
 
 FIRST_PATIENCE = 1.0
-"""Seconds to wait for the rest of the first pipelined window before pipelining is given up, unless the
-peer was seen to be slower."""
+"""Seconds to wait for the answers to a window on trial, unless the peer was seen to be slower."""
 
 PROBE_EVERY = 64
 """Every so many connections it is tried again whether the peer still closes after the same number of
@@ -86,8 +85,8 @@ class Window:
             raise ValueError("the depth of a pipeline must be at least 1")
         self.depth = depth or 1
         self.ceiling = depth or MAX_DEPTH
-        self.proven = depth is not None
-        """Whether a window deeper than 1 has been answered in full."""
+        self.proven = 1
+        """The deepest window that has been answered in full."""
         self.answered_here = 0
         """Responses on the connection under way."""
         self.done = 0
@@ -96,12 +95,15 @@ class Window:
         """By number: how often a request was sent in vain. Only requests that were are in it."""
         self._sent_here = 0
         self._in_window = 0
+        self._trial = 0  # what may still be sent of a window on trial
         self._alone = False
         self._announced: int | None = None  # responses before the close that the last connection announced
         self._cut: int | None = None  # the same without a word, when it happened twice in a row
         self._last_cut = 0
         self._connections = 0
-        self._short_windows = 0
+        self._stalled = False
+        self._strikes = 0
+        self._lost_at = 0  # the depth at the last loss
         self._slowest = 0.0
 
     # -- sending --
@@ -109,12 +111,21 @@ class Window:
     def take(self, backlog: Backlog, in_flight: int) -> list[str | Request]:
         """The requests to send now, in one batch; empty: none until more is answered.
 
-        A batch is half of the window, so that a deep one always has two on their way.
+        A batch is half of the window, so that a deep one always has two on their way. A window deeper than any
+        that was answered is a trial: all of it goes out, and nothing more before all of it is answered. A peer
+        that loses pipelined requests would otherwise be caught only when answers have gone to the wrong ones.
         """
         if self._alone and in_flight:
             return []
         self._alone = False
         batch = max(1, self.depth // 2)
+        if self.depth > self.proven:
+            if in_flight == 0:
+                self._trial = self.depth
+                self._in_window = 0
+            batch = min(max(2, batch), self._trial)
+        if self._cut is not None and not self._probing:
+            batch = min(batch, self._cut - self._sent_here)
         if self._announced is not None:
             left = self._announced - self._sent_here
             if left <= 0 and in_flight == 0:
@@ -125,6 +136,7 @@ class Window:
             return []
         requests = self._riders(backlog.draw(batch), backlog, in_flight)
         self._sent_here += len(requests)
+        self._trial -= len(requests)
         return requests
 
     def _riders(self, drawn: list[str | Request], backlog: Backlog, in_flight: int) -> list[str | Request]:
@@ -147,9 +159,11 @@ class Window:
     def spent(self) -> bool:
         """Whether the connection should be replaced before it is used again: the peer is known to close
         here without a word."""
-        return (
-            self._cut is not None and self.answered_here >= self._cut and self._connections % PROBE_EVERY != 0
-        )
+        return self._cut is not None and self.answered_here >= self._cut and not self._probing
+
+    @property
+    def _probing(self) -> bool:
+        return self._connections % PROBE_EVERY == 0
 
     def connected(self) -> None:
         """A fresh connection is used from here on."""
@@ -169,16 +183,16 @@ class Window:
         self._slowest = max(self._slowest, waited)
         if self._in_window >= self.depth:
             self._in_window = 0
-            self._short_windows = 0
-            if self.depth > 1:
-                self.proven = True
+            self.proven = max(self.proven, self.depth)
+            if self.depth >= self._lost_at:
+                self._strikes = 0
             self.depth = min(2 * self.depth, self.ceiling)
 
     @property
     def patience(self) -> float | None:
-        """Seconds to wait for the rest of a window while it is not known that the peer answers pipelined
-        requests; None: no limit."""
-        return None if self.proven or self.depth == 1 else max(FIRST_PATIENCE, 8 * self._slowest)
+        """Seconds to wait for an answer while it is not known that the peer answers windows as deep as this
+        one; None: no limit."""
+        return None if self.depth <= self.proven else max(FIRST_PATIENCE, 8 * self._slowest)
 
     # -- the end of a connection --
 
@@ -188,30 +202,29 @@ class Window:
         if self.answered_here:
             self._announced = self.answered_here
 
-    def stalled(self) -> None:
-        """The rest of the first pipelined window did not come: this peer is sent one request at a time
-        from now on."""
-        self.depth = self.ceiling = 1
-
     def lost(self, facts: Sequence[Unanswered], error: Exception) -> bool:
-        """The connection failed with *facts* outstanding. Returns whether the oldest of them has failed
-        for good.
+        """The connection failed with *facts* outstanding. Returns whether the oldest of them has failed for
+        good.
 
-        The others are to be sent again, in order: what must not be repeated was never sent behind another
-        request.
+        The others are to be sent again, in order: what must not be repeated was never sent behind another.
         """
-        fresh = self.answered_here == 0
-        self._note_cut()
+        on_trial, cut = self._stalled, isinstance(error, ConnectionError)
+        # A connection that has answered others may have ended for reasons of its own.
+        blamed = not on_trial and (self.answered_here == 0 or not cut)
+        self._note_loss(cut)
         if not facts:
             return False
         oldest = facts[0]
-        # A connection that has answered others may have ended for reasons of its own.
-        if fresh or not isinstance(error, ConnectionError):
+        if blamed:
             self.attempts[self.done] = self.attempts.get(self.done, 0) + 1
         if oldest.state != "unsent" and not oldest.request.repeatable:
             return True
         hopeless = isinstance(error, InvalidResponse | UnsupportedResponse)
         return hopeless or self.attempts.get(self.done, 0) >= MAX_ATTEMPTS
+
+    def stalled(self) -> None:
+        """The answers to a window on trial do not come: the connection is about to be given up for that."""
+        self._stalled = True
 
     def failed(self, request: Any, error: Exception) -> Failure:
         """The oldest request has failed for good."""
@@ -223,14 +236,16 @@ class Window:
         """How often request *number* was sent until it was answered."""
         return self.attempts.pop(number, 0) + 1 if self.attempts else 1
 
-    def _note_cut(self) -> None:
-        here = self.answered_here
+    def _note_loss(self, cut: bool) -> None:
+        here = self.answered_here if cut else 0
         self._cut = here if here and here == self._last_cut else None
         self._last_cut = here
         self._announced = None
+        self._stalled = False
         if self.depth > 1:
-            self._short_windows += 1
-            if self._short_windows > 1:
+            self._lost_at = self.depth
+            self._strikes += 1
+            if self._strikes > 1:  # twice at this depth: this peer is sent one request at a time from now on
                 self.ceiling = 1
         self.depth = 1
         self._in_window = 0

@@ -105,8 +105,9 @@ class Nginx:
         lines = (self.folder / "access.log").read_text().splitlines()
         return [Served(int(a), int(b), c) for a, b, c in (line.split(" ", 2) for line in lines)]
 
-    def errors(self) -> str:
-        return (self.folder / "error.log").read_text()
+    def errors(self) -> list[str]:
+        """What it logged, but for the notice that it took the socket over."""
+        return [line for line in (self.folder / "error.log").read_text().splitlines() if "[notice]" not in line]
 
     def __enter__(self) -> Nginx:
         return self
