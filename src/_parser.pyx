@@ -481,10 +481,15 @@ cdef class ResponseParser:
 
     @property
     def reusable(self):
-        """Whether a further response can come: nothing is broken, ended, or unasked for."""
+        """Whether a response to a further request can come: nothing is broken, ended, or unasked for."""
         if self.surplus or self.at_eof:
             return False
         return self.state == HEAD or (self.response is not None and self.response.persistent and self.state != BROKEN)
+
+    @property
+    def ended(self):
+        """Whether nothing more will come, of the response under way neither."""
+        return self.state == ENDED or self.state == TUNNEL or self.state == BROKEN or self.surplus or self.at_eof
 
     @property
     def buffered(self):

@@ -51,7 +51,7 @@ def is_body(row: Row, body: bytes | None) -> bool:
     if body is None:
         return False
     if "body" in row:
-        return body == row["body"].encode("latin-1")
+        return bool(body == row["body"].encode("latin-1"))
     if "body_sha" in row:
-        return len(body) == row["body_len"] and hashlib.sha256(body).hexdigest() == row["body_sha"]
+        return bool(hashlib.sha256(body).hexdigest() == row["body_sha"])
     return True

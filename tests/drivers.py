@@ -20,10 +20,15 @@ BODY_LIMITS = (STREAMED, MIXED, COLLECTED)
 
 
 class Driver:
-    """One wire, through a bare parser or through the receiving half; `run` returns one outcome for each of the methods."""
+    """One wire, through a bare parser or the receiving half; `run` returns one outcome per method."""
 
     def __init__(
-        self, methods: list[str], eof: bool = True, clean: bool = True, body_limit: int = STREAMED, half: bool = False
+        self,
+        methods: list[str],
+        eof: bool = True,
+        clean: bool = True,
+        body_limit: int = STREAMED,
+        half: bool = False,
     ) -> None:
         self.methods = methods
         self.eof = eof
@@ -128,8 +133,10 @@ class Feed(Driver):
         if self.rest:
             data = memoryview(self.rest + data)
         while data:
-            taken = self.source.feed(data)
-            self.note(self.source.take())
+            try:
+                taken = self.source.feed(data)
+            finally:
+                self.note(self.source.take())
             self.read_open_body()
             data = data[taken:]
             if not taken:

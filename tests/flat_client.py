@@ -1,4 +1,4 @@
-"""The client of test_flat, in a process of its own so that its memory is its own: `flat_client.py PORT COUNT`."""
+"""The client of test_flat, a process because its memory is measured: `flat_client.py PORT COUNT`."""
 from __future__ import annotations
 
 import json
@@ -14,7 +14,7 @@ BODY_LIMIT = 100 * 1024
 
 
 def peak() -> int:
-    """The most memory that this program has had resident, in bytes. (getrusage would count its parent's, too.)"""
+    """The most memory that was resident, in bytes. (getrusage would count the parent's, too.)"""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
 
@@ -25,7 +25,7 @@ def requests(count: int) -> Iterator[str | Request]:
 
 
 def main(port: int, count: int) -> None:
-    seen = {"answered": 0, "bytes": 0, "streamed": 0, "interim": 0, "trailers": 0, "first_peak": 0, "last_peak": 0}
+    seen = dict.fromkeys(("answered", "bytes", "streamed", "interim", "trailers", "first_peak"), 0)
     with HTTPConnection("127.0.0.1", port, timeout=60) as conn:
         for number, response in enumerate(conn.pipeline(requests(count), body_limit=BODY_LIMIT)):
             method, status, size, chunked, interim = plan(number)

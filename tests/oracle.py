@@ -1,7 +1,7 @@
 """Response framing in plain Python, to be read beside RFC 9112.
 
-It works on complete byte strings, shares nothing with httpio, and is slow. The comments name the clause that each
-function follows. Where httpio is stricter than the RFC allows a recipient to be, the comment says "httpio".
+It works on complete byte strings, shares nothing with httpio, and is slow. The comments name the clause that
+each function follows. Where httpio is stricter than the RFC asks a recipient to be, they say "httpio".
 
     responses(wire, ["GET", "HEAD"], eof=True, clean=True) -> one Outcome for each request
 """
@@ -306,9 +306,9 @@ def responses(
 ) -> list[Outcome]:  # fmt: skip
     """What each of the outstanding requests is answered with.
 
-    wire: all that the server sends. methods: of the outstanding requests, in order. eof: the server closes after
-    the wire; clean: with close_notify over TLS. upgrade: the requests asked for another protocol. any_extension:
-    takes malformed chunk extensions too, for they say nothing about the data.
+    wire: all that the server sends. methods: of the outstanding requests, in order. eof: the server closes
+    after the wire; clean: with close_notify over TLS. upgrade: the requests asked for another protocol.
+    any_extension: takes malformed chunk extensions too, for they say nothing about the data.
     After a failure, or a response that ends the connection, the later requests are `closed`.
     """
     reader = Reader(wire)

@@ -22,7 +22,8 @@ def test_memory_is_flat() -> None:
     with ServerProcess("flat") as server:
         program = Path(__file__).with_name("flat_client.py")
         done = subprocess.run(
-            [sys.executable, program, str(server.port), str(COUNT)], capture_output=True, text=True, timeout=240
+            [sys.executable, program, str(server.port), str(COUNT)],
+            capture_output=True, text=True, timeout=240,
         )
         counts = server.stop()
     assert done.returncode == 0, done.stderr[-2000:]

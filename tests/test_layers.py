@@ -26,10 +26,10 @@ ROWS = [
     "protocol",
     "window",
     # wire: the only code that touches a socket
-    "waiting",  # its steps yield PollNeeded too
     "dial",
     "transport",
     # faces: one flow, several ways to wait
+    "waiting",
     "link",  # a protocol on a transport: the steps, with their deadlines and what their failures mean
     "pipelining",  # the loop over a link and a window, which `pipeline` and `fetch` share
     "connection",
@@ -46,6 +46,11 @@ ROWS = [
     "__main__",
     "__init__",
 ]
+# What the table does not allow and is done all the same, and why.
+EXCEPTIONS = {
+    "dial imports waiting": "connecting is a step, and yields PollNeeded",
+    "transport imports waiting": "it says what it waits for by the names of poll",
+}
 PROTOCOL = {"framing", "states", "receiving", "protocol", "window"}
 FORBIDDEN_IN_PROTOCOL = {"socket", "ssl", "select", "selectors", "time", "threading", "asyncio", "subprocess"}
 
@@ -94,11 +99,13 @@ def imports(text: str, module: str, is_package: bool = False) -> set[str]:
             found.add(origin)
             inside = origin.removeprefix("httpio").lstrip(".")
             if origin.startswith("httpio."):
-                found |= {f"{origin}.{alias.name}" for alias in node.names if exists(f"{inside}.{alias.name}")}
+                names = [alias.name for alias in node.names if exists(f"{inside}.{alias.name}")]
+                found |= {f"{origin}.{name}" for name in names}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             if called in ("__import__", "import_module"):
-                found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+                texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+                found |= {text for text in texts if isinstance(text, str)}
     return found
 
 
@@ -135,7 +142,9 @@ def test_imports_go_upwards(path: Path) -> None:
     module = module_name(path)
     row_of(module)
     text = path.read_text(encoding="utf-8")
-    assert breaches(module, imports(text, module, path.stem == "__init__")) == []
+    found = breaches(module, imports(text, module, path.stem == "__init__"))
+    excepted = {name for name in EXCEPTIONS if name.startswith(f"{module} ")}
+    assert {breach.partition(",")[0] for breach in found} == excepted, found
 
 
 def test_no_cycles() -> None:
@@ -143,11 +152,13 @@ def test_no_cycles() -> None:
     for path in sources():
         module = module_name(path)
         graph.setdefault(module, set())
-        graph[module] |= own(imports(path.read_text(encoding="utf-8"), module, path.stem == "__init__")) - {module}
+        found = imports(path.read_text(encoding="utf-8"), module, path.stem == "__init__")
+        graph[module] |= own(found) - {module}
     done: set[str] = set()
     while len(done) < len(graph):
-        ready = {module for module, names in graph.items() if module not in done and not names & graph.keys() - done}
-        assert ready, f"these import each other: {sorted(graph.keys() - done)}"
+        left = graph.keys() - done
+        ready = {module for module in left if not graph[module] & left}
+        assert ready, f"these import each other: {sorted(left)}"
         done |= ready
 
 
@@ -181,7 +192,7 @@ def test_a_breach_is_seen(module: str, text: str) -> None:
     ("module", "text"),
     [
         ("messages", "from httpio.headers import Headers\nfrom httpio._parser import ResponseHead"),
-        ("bulk.engine", "from httpio.bulk.report import Result\nfrom .sinks import FolderSink\nimport selectors"),
+        ("bulk.engine", "from httpio.bulk.report import Result\nfrom .sinks import FolderSink"),
         ("testing.__main__", "from httpio.testing.server import main"),
         ("__main__", "from httpio.cli.main import main"),
         ("__init__", "from httpio.connection import HTTPConnection\nfrom httpio.bulk.engine import fetch"),
@@ -192,5 +203,5 @@ def test_no_breach_is_seen_where_none_is(module: str, text: str) -> None:
 
 
 def test_a_module_needs_a_row() -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not in list"):
         row_of("helpers")

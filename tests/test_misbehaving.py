@@ -14,8 +14,8 @@ COUNT = 300
 
 # Connections and requests that the server may see, as a share of the files.
 # drops: a silence costs a connection; after a few of them nothing rides behind another request any more.
-# closes, resets: a connection carries one answer at most. What rode behind the first request is lost, and a reset may
-# take the answer with it; a client that has seen this a few times expects it.
+# closes, resets: a connection carries one answer at most. What rode behind the first request is lost, and a
+# reset may take the answer with it; a client that has seen this a few times expects it.
 BOUNDS = {"drops": (0.05, 1.2), "closes": (1.05, 1.2), "resets": (1.2, 1.4)}
 
 

@@ -1,4 +1,4 @@
-"""`httpio get` against nginx: ten thousand files, over TCP and TLS, and with a server that closes now and then."""
+"""`httpio get` against nginx: ten thousand files over TCP and TLS, and a server that closes now and then."""
 from __future__ import annotations
 
 import shutil
@@ -91,8 +91,9 @@ def test_a_server_that_closes_after_100_requests(
 
 
 def test_a_certificate_that_nobody_vouches_for(
-    files: list[Path], into: Path, authority: Authority, serve: Serve, get: Callable[..., CompletedProcess[str]]
-) -> None:
+    files: list[Path], into: Path, authority: Authority, serve: Serve,
+    get: Callable[..., CompletedProcess[str]],
+) -> None:  # fmt: skip
     server = serve(files[0], certificate=(authority.chain, authority.key))
     done = get(urls(server, files)[:10], into)
     assert done.returncode not in (0, 130)

@@ -4,6 +4,7 @@ replaces a link that was lost."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from time import monotonic
 
 from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError
@@ -47,6 +48,7 @@ class Pipeline:
             None  # the body being sent, where that is not bytes
         )
         self._failures: list[Outcome] = []
+        self._handed: HTTPResponse | None = None  # at its head, and its body not yet read
         self._again = False
         self._fresh = True
 
@@ -59,7 +61,7 @@ class Pipeline:
         through the link, before the next call, which drops the rest. Raises what connecting raises, and
         what the caller's iterable raised, once all before is answered.
         """
-        yield from self._co_drop_rest()
+        yield from self._co_finish_reading()
         while True:
             try:
                 outcomes = yield from self._co_exchange()
@@ -75,7 +77,7 @@ class Pipeline:
 
     def read_next(self, response: HTTPResponse) -> None:
         """The body of *response*, the last of its batch, is to be read through the link."""
-        if self._link.protocol.receiving.open is response:
+        if self._handed is response:
             self._link.current = response
 
     def repeat(self) -> bool:
@@ -163,14 +165,16 @@ class Pipeline:
         link.protocol.answered(responses)
         last = responses[-1]
         window.answered(len(responses) - (last.complete_by is None), waited)
-        if last.complete_by is not None:
+        outcomes: list[Outcome] = list(responses)
+        if last.complete_by is None:
+            self._handed = last
+        else:
             link.end_answer()
             if not last.persistent:
                 self._end_announced()
-        if link.protocol.reusable:
-            self._refill()
-            self._flush()
-        outcomes: list[Outcome] = list(responses)
+                return outcomes
+        self._refill()
+        self._flush()
         return outcomes
 
     def _mask(self, flushed: bool) -> int:
@@ -297,41 +301,37 @@ class Pipeline:
         self._link.close()
         return failures
 
-    def _co_drop_rest(self) -> Step[None]:
-        """Drop what the caller did not read of the last response: read it where it is short, else replace
-        the connection."""
-        link = self._link
-        receiving = link.protocol.receiving
-        response = receiving.open
+    def _co_finish_reading(self) -> Step[None]:
+        """See the response that was handed out at its head to its end. What the caller left of its body is
+        dropped: read where it is short, else the connection is replaced."""
+        response, self._handed = self._handed, None
         if response is None:
-            if link.broken and receiving.outstanding:
-                self._replace_after_reading()
             return
-        link.current = response
-        view = memoryview(bytearray(DRAIN))
-        left = DRAIN
-        try:
-            while not self._again and left > 0 and link.current is not None:
-                left -= yield from link.co_read_once(view)
-        except HTTPError:
-            pass
-        if link.current is not None or link.broken:
-            self._replace_after_reading()
-        else:
+        link = self._link
+        if response.complete_by is None and not self._again:
+            with suppress(HTTPError):
+                yield from self._co_drain()
+        if response.complete_by is not None:
             self._window.answered(1)
             if not response.persistent:
                 self._end_announced()
-
-    def _replace_after_reading(self) -> None:
-        """The connection ends with a response that was handed out and not read to its end."""
-        waiting = self._link.protocol.receiving.outstanding
+            return
+        waiting = link.protocol.receiving.outstanding
         if self._again:
             self._again = False
         else:
             waiting = waiting[1:]
             self._window.answered(1)
         self._backlog.put_back(waiting)
-        self._link.close()
+        link.close()
+
+    def _co_drain(self) -> Step[None]:
+        link = self._link
+        link.current = link.protocol.receiving.open
+        view = memoryview(bytearray(DRAIN))
+        left = DRAIN
+        while left > 0 and link.current is not None:
+            left -= yield from link.co_read_once(view)
 
     def _take_failures(self) -> list[Outcome]:
         failures, self._failures = self._failures, []

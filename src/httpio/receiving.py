@@ -154,7 +154,7 @@ class ReceivingHalf:
 
     def _answered(self) -> None:
         parser = self.parser
-        if not parser.reusable:
+        if parser.ended:
             event = Receive.END
         elif parser.waiting_count:
             event = Receive.ANSWERED

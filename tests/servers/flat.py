@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 import threading
+from itertools import pairwise
 from typing import NamedTuple
 
 from servers.objects import content
@@ -14,7 +15,7 @@ END = b"\r\n\r\n"
 
 
 class Plan(NamedTuple):
-    """What request number N is, and what answers it. size: of the content, or of what HEAD and 304 leave out."""
+    """What request number N is, and what answers it. size: of the content, also where HEAD leaves it out."""
 
     method: str
     status: int
@@ -50,8 +51,9 @@ def answer(number: int) -> bytes:
 def in_chunks(body: bytes, size: int) -> list[bytes]:
     """A small chunk first, then chunks of `size`, and a trailer section."""
     places = [0, *range(min(7, len(body)), len(body), max(size, len(body) // 50)), len(body)]
-    pieces = [body[low:high] for low, high in zip(places, places[1:], strict=False) if high > low]
-    return [*(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces), b"0\r\nX-Size: %d\r\n\r\n" % len(body)]
+    pieces = [body[low:high] for low, high in pairwise(places) if high > low]
+    chunks = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
+    return [*chunks, b"0\r\nX-Size: %d\r\n\r\n" % len(body)]
 
 
 def converse(sock: socket.socket, counts: dict[str, int]) -> None:

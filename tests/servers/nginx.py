@@ -65,7 +65,7 @@ class Nginx:
             options += [f"ssl_certificate {certificate[0]};", f"ssl_certificate_key {certificate[1]};"]
         if keepalive_requests is not None:
             options.append(f"keepalive_requests {keepalive_requests};")
-        # nginx takes a listening socket over from the one that starts it: no race for the port, none for being ready.
+        # nginx takes over a listening socket from whoever starts it: no race for a port.
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             port = listener.getsockname()[1]
             self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
@@ -107,7 +107,8 @@ class Nginx:
 
     def errors(self) -> list[str]:
         """What it logged, but for the notice that it took the socket over."""
-        return [line for line in (self.folder / "error.log").read_text().splitlines() if "[notice]" not in line]
+        lines = (self.folder / "error.log").read_text().splitlines()
+        return [line for line in lines if "[notice]" not in line]
 
     def __enter__(self) -> Nginx:
         return self

@@ -1,4 +1,4 @@
-"""What the servers of this folder serve: content that no two numbers share, and that both ends can compute."""
+"""What the servers here serve: content that no two numbers share, and that both ends can compute."""
 from __future__ import annotations
 
 import random
@@ -15,7 +15,7 @@ def content(number: int, size: int) -> bytes:
 
 
 def sizes(count: int, mean: int, largest: int, seed: str) -> list[int]:
-    """`count` sizes from 0 to `largest`, both included: many small ones, and enough large ones to give the mean."""
+    """`count` sizes from 0 to `largest`, both included: most are small, enough are large to give the mean."""
     chance = random.Random(seed)
     found = [0, 1, largest]
     while len(found) < count:

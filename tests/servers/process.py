@@ -1,7 +1,7 @@
 """Runs a server of this folder in a process of its own.
 
-The server is a module with a function `main(arguments)`. It prints the port as its first line, serves until its
-standard input ends (so that it ends with its parent, however that ends), and prints its counts as one line of JSON.
+The server is a program. It prints the port as its first line, serves until its standard input ends (so that
+it ends with its parent, however that ends), and prints its counts as one line of JSON.
 """
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from types import TracebackType
 
 
 class ServerProcess:
-    """`with ServerProcess("misbehaving", "drops") as server:` server.port; server.stop() returns the counts."""
+    """`with ServerProcess("misbehaving", "drops") as server:` has a port; `stop` returns the counts."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         tests = Path(__file__).parent.parent
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"servers.{module}", *arguments],
-            cwd=tests, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""},
+            cwd=tests, env={**os.environ, "PYTHONPATH": ""},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -32,6 +32,8 @@ LOOK_AHEAD = 4096
 """Jobs that are drawn from the caller's iterable before they can be sent, at most: those of origins that
 are busy."""
 
+DRAWN_AT_ONCE = 64
+
 STREAMED = 1024 * 1024
 """A body longer than this goes to a sink as it comes; a shorter one when it is complete."""
 
@@ -217,7 +219,8 @@ class _Engine:
         wait already."""
         if self._exhausted or self.queued >= LOOK_AHEAD:
             return False
-        for _ in range(64):
+        drawn = False
+        for _ in range(DRAWN_AT_ONCE):
             try:
                 task = next(self._tasks, None)
             except Exception as exc:
@@ -225,7 +228,8 @@ class _Engine:
                 task = None
             if task is None:
                 self._exhausted = True
-                return False
+                break
+            drawn = True
             if isinstance(task, Result):
                 self._results.append(task)
                 continue
@@ -239,7 +243,7 @@ class _Engine:
             self.queued += 1
             if lane.step is None and len(lane.queue) == 1:
                 self._waiting.append(lane)
-        return True
+        return drawn
 
     def _open_lane(self, origin: Origin) -> _Lane:
         context = None
@@ -284,6 +288,10 @@ class _Engine:
                         return
                     continue
                 if not batch:
+                    if lane.out:
+                        raise RuntimeError(
+                            f"{len(lane.out)} requests were lost on the way to {lane.link.target.host}"
+                        )
                     return
                 refused = 0
                 for outcome in batch:
