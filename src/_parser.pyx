@@ -611,6 +611,7 @@ cdef class ResponseParser:
     cdef const char* run(self, const char* p, const char* end, list out) except NULL:
         """Parse from *p* as far as this form goes; returns where it stopped."""
         cdef bint single = self.feeding or self.body_limit < 0
+        cdef Py_ssize_t before = len(out)    # feed may find responses that were not taken yet
         self.input = p
         while True:
             if self.state == HEAD:
@@ -619,15 +620,14 @@ cdef class ResponseParser:
                 if self.streamed and not self.feeding:
                     break
                 p = self.collect(p, end, out)
-                single = single and (self.response is None)
             else:
                 break
             if p is NULL:    # broken: what was complete before stands
                 p = end
-                if not out or self.feeding:
+                if len(out) == before or self.feeding:
                     raise self.error_class(self.error_text)
                 break
-            if p == end or (out and single) or (self.state == HEAD and (self.feeding or self.waiting == 0)):
+            if p == end or (single and len(out) > before) or (self.state == HEAD and (self.feeding or self.waiting == 0)):
                 break
         if self.state == HEAD and self.waiting == 0 and not self.in_section:
             p = self.skip_line_ends(p, end)
@@ -1096,46 +1096,64 @@ cdef class ResponseParser:
         UnsupportedResponse for a body that nothing delimits.
         """
         cdef Py_buffer view
+        PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+        try:
+            return self.copy_out(<char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def read(self, Py_ssize_t size):
+        """Content of the `open` response that is buffered, at most *size* bytes, as bytes. ``b""`` means what 0 means for
+        `read_into`."""
+        cdef PyObject* content
+        cdef Py_ssize_t count
+        size = min(size, self.slice_size + self.end - self.start)
+        if self.state == LENGTH and self.remaining < <uint64_t>size:
+            size = <Py_ssize_t>self.remaining
+        content = PyBytes_New(NULL, max(size, 0))
+        try:
+            count = self.copy_out(PyBytes_Data(content), max(size, 0))
+            if count < size:
+                _PyBytes_Resize(&content, count)
+            return <object>content
+        finally:
+            Py_XDECREF(content)
+
+    cdef Py_ssize_t copy_out(self, char* at, Py_ssize_t room) except -1:
         cdef Py_ssize_t size, done = 0
-        cdef char* at
         if self.state == BROKEN:
             raise self.error_class(self.error_text)
         if self.state == UNFRAMED:
             raise self.unsupported("an HTTP/1.1 response with neither Content-Length, chunked coding nor Connection: close")
-        PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
-        try:
-            at = <char*>view.buf
-            while True:
-                if self.slice_size:
-                    size = min(self.slice_size, view.len - done)
-                    if size == 0:
-                        break
-                    memcpy(at + done, self.slice, size)
-                    self.slice += size
-                    self.slice_size -= size
-                    done += size
-                elif not self.streamed:
+        while True:
+            if self.slice_size:
+                size = min(self.slice_size, room - done)
+                if size == 0:
                     break
-                elif self.state == CHUNKED and self.end > self.start:
-                    self.target = at + done
-                    self.target_room = view.len - done
-                    self.run_chunks()
-                    done = self.target - at
-                elif self.state == CHUNKED or self.end == self.start or done == view.len:
-                    break
-                else:
-                    size = min(self.end - self.start, view.len - done)
-                    if self.state == LENGTH and <uint64_t>size > self.remaining:
-                        size = <Py_ssize_t>self.remaining
-                    memcpy(at + done, self.buffer + self.start, size)
-                    self.start += size
-                    done += size
-                    self.received_direct(size)
-            if self.state == UNTIL_CLOSE and self.streamed and self.ended_cleanly and not self.slice_size and self.start == self.end:
-                self.end_message(BY_CLOSE, None)
-            return done
-        finally:
-            PyBuffer_Release(&view)
+                memcpy(at + done, self.slice, size)
+                self.slice += size
+                self.slice_size -= size
+                done += size
+            elif not self.streamed:
+                break
+            elif self.state == CHUNKED and self.end > self.start:
+                self.target = at + done
+                self.target_room = room - done
+                self.run_chunks()
+                done = self.target - at
+            elif self.state == CHUNKED or self.end == self.start or done == room:
+                break
+            else:
+                size = min(self.end - self.start, room - done)
+                if self.state == LENGTH and <uint64_t>size > self.remaining:
+                    size = <Py_ssize_t>self.remaining
+                memcpy(at + done, self.buffer + self.start, size)
+                self.start += size
+                done += size
+                self.received_direct(size)
+        if self.state == UNTIL_CLOSE and self.streamed and self.ended_cleanly and not self.slice_size and self.start == self.end:
+            self.end_message(BY_CLOSE, None)
+        return done
 
     cdef int run_chunks(self) except -1:
         cdef const char* stop

@@ -275,13 +275,15 @@ class HTTPConnection:
         """As `read_response`."""
         self._refuse_in_pipeline()
         link = self._link
+        if link.broken and not link.ready:
+            raise ConnectionClosed(
+                "the connection was lost: connect() starts a new one", **link.protocol.facts()
+            )
         if link.current is not None:
             raise StateError("the body of the response before has not been read: read it, or discard() it")
         receiving = link.protocol.receiving
         while not link.ready:
             if not receiving.parser.waiting_count:
-                if link.broken:
-                    raise ConnectionClosed("the connection was lost: connect() starts a new one")
                 raise StateError("no response is to come: no request is outstanding")
             link.ready.extend((yield from link.co_more()))
         response = link.ready.popleft()
@@ -304,11 +306,7 @@ class HTTPConnection:
         """As `read`."""
         if len_ is None or len_ < 0:
             return (yield from self.co_readall())
-        if len_ == 0 or self._link.current is None:
-            return b""
-        buffer = bytearray(min(len_, BUFFER_SIZE))
-        view = memoryview(buffer)
-        return bytes(view[: (yield from self._link.co_read_once(view))])
+        return (yield from self._link.co_read(min(len_, BUFFER_SIZE))) if len_ else b""
 
     def read(self, len_: int | None = None) -> bytes:
         """Read at most *len_* bytes of content, as soon as there are any; None: all. ``b""``: the body has
@@ -318,7 +316,7 @@ class HTTPConnection:
     def co_readinto(self, buf: WriteableBuffer) -> Step[int]:
         """As `readinto`."""
         target = memoryview(buf).cast("B")
-        return (yield from self._link.co_read_once(target)) if target else 0
+        return (yield from self._link.co_readinto(target)) if target else 0
 
     def readinto(self, buf: WriteableBuffer) -> int:
         """Read content into a writable buffer; returns how many bytes, at least one. 0: the body has
@@ -330,11 +328,13 @@ class HTTPConnection:
         link = self._link
         if link.current is None:
             return b""
-        parts = []
-        view = memoryview(bytearray(BUFFER_SIZE))
+        content = yield from link.co_read(BUFFER_SIZE)
+        if link.current is None:
+            return content
+        parts = [content]
         while link.current is not None:
-            parts.append(bytes(view[: (yield from link.co_read_once(view))]))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.append((yield from link.co_read(BUFFER_SIZE)))
+        return b"".join(parts)
 
     def readall(self) -> bytes:
         """Read what is left of the content."""
@@ -346,7 +346,7 @@ class HTTPConnection:
         if link.current is not None:
             view = memoryview(bytearray(BUFFER_SIZE))
             while link.current is not None:
-                yield from link.co_read_once(view)
+                yield from link.co_readinto(view)
 
     def discard(self) -> None:
         """Read what is left of the content, and drop it."""
@@ -362,7 +362,7 @@ class HTTPConnection:
             total += moved
             if link.current is None or moved:
                 continue
-            count = yield from link.co_read_once(view)
+            count = yield from link.co_readinto(view)
             total += count
             written = 0
             while written < count:

@@ -9,8 +9,6 @@ import errno
 import os
 import ssl
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -111,17 +109,12 @@ class Link:
         self.break_off()
         raise ConnectionClosed(message, **facts)
 
-    @contextmanager
-    def reporting(self) -> Iterator[None]:
-        """Whatever HTTPError passes through gets the facts, and the link is broken by it."""
-        try:
-            yield
-        except HTTPError as exc:
-            if exc.where is None:
-                for name, value in self.protocol.facts().items():
-                    setattr(exc, name, value)
-            self.break_off()
-            raise
+    def report(self, error: HTTPError) -> None:
+        """*error* is on its way to the caller: give it the facts; the link is broken by it."""
+        if error.where is None:
+            for name, value in self.protocol.facts().items():
+                setattr(error, name, value)
+        self.break_off()
 
     def _connected(self) -> Transport:
         if self.transport is None:
@@ -242,7 +235,7 @@ class Link:
             receiving = protocol.receiving
             transport = self._connected()
             try:
-                count = transport.try_receive_into(receiving.parser, receiving.parser.room)
+                count = transport.try_receive_into(receiving.parser)
                 if count is not None:
                     responses = receiving.received(count) if count else receiving.eof(transport.clean)
                     self.ready.extend(protocol.answered(responses))
@@ -259,22 +252,27 @@ class Link:
         cannot come."""
         protocol = self.protocol
         receiving = protocol.receiving
-        with self.reporting():
-            responses = receiving.parse() if receiving.parser.buffered else []
+        parser = receiving.parser
+        try:
+            responses = receiving.parse() if parser.buffered else []
             if not responses:
                 if receiving.state is Receiving.BROKEN:
                     receiving.parse()  # a parser that has refused its input says so again
                 if receiving.state in (Receiving.ENDED, Receiving.BROKEN, Receiving.TUNNEL):
                     self.give_up("the connection ended before the response")
-                count = yield from self.co_receive(receiving.parser, receiving.parser.room)
+                count = yield from self.co_receive(parser, 0)
                 responses = receiving.received(count) if count else receiving.eof(self._connected().clean)
+        except HTTPError as exc:
+            self.report(exc)
+            raise
         protocol.answered(responses)
         if receiving.at_eof and not responses and receiving.outstanding:
             self.give_up("the peer closed the connection before the response was complete")
         return responses
 
     def co_receive(self, target: WriteableBuffer, size: int) -> Step[int]:
-        """Receive once into *target*, at most *size* bytes; returns how many, 0 when the peer has closed."""
+        """Receive once into *target*, at most *size* bytes (0: its length); returns how many, 0 when the peer
+        has closed."""
         if self.receiving:
             raise StateError("another thread is reading from this connection")
         if self.protocol.receiving.at_eof:
@@ -295,8 +293,8 @@ class Link:
         finally:
             self.receiving = False
 
-    def receive_some(self, target: WriteableBuffer, size: int) -> int | None:
-        """Receive without waiting. Raises ConnectionClosed or ConnectionTimedOut for the operating
+    def receive_some(self, target: WriteableBuffer, size: int = 0) -> int | None:
+        """Receive without waiting, at most *size* bytes (0: the length of *target*). Raises ConnectionClosed or ConnectionTimedOut for the operating
         system's errors."""
         try:
             return self._connected().try_receive_into(target, size)
@@ -311,36 +309,69 @@ class Link:
 
     # -- bodies --
 
-    def co_read_once(self, target: memoryview) -> Step[int]:
+    def co_readinto(self, target: memoryview) -> Step[int]:
         """Read content into *target*: what is here, else what comes next. 0: the body has ended, whole."""
         receiving = self.protocol.receiving
-        parser = receiving.parser
-        current = self.current
-        while current is not None:
-            with self.reporting():
+        while self.current is not None:
+            try:
                 count = receiving.read_into(target)
-            if receiving.open is not current:
+            except HTTPError as exc:
+                self.report(exc)
+                raise
+            if receiving.open is not self.current:
                 self.end_answer()
                 return count
             if count:
                 return count
-            if receiving.at_eof or receiving.state is Receiving.BROKEN:
-                self.give_up("the peer closed the connection inside the body")
-            direct = min(parser.direct, len(target))
-            if direct:
-                count = yield from self.co_receive(target, direct)
-                if count:
-                    receiving.direct_received(count)
-                    if receiving.open is not current:
-                        self.end_answer()
-                    return count
-            else:
-                count = yield from self.co_receive(parser, parser.room)
-                if count:
-                    with self.reporting():
-                        self.ready.extend(self.protocol.answered(receiving.received(count)))
-            if count == 0:
-                receiving.eof(self._connected().clean)
+            count = yield from self._co_more_content(target)
+            if count:
+                return count
+        return 0
+
+    def co_read(self, size: int) -> Step[bytes]:
+        """The same as bytes, at most *size* of them. ``b""``: the body has ended, whole."""
+        receiving = self.protocol.receiving
+        while self.current is not None:
+            try:
+                content = receiving.read(size)
+            except HTTPError as exc:
+                self.report(exc)
+                raise
+            if receiving.open is not self.current:
+                self.end_answer()
+                return content
+            if content:
+                return content
+            yield from self._co_more_content(None)
+        return b""
+
+    def _co_more_content(self, target: memoryview | None) -> Step[int]:
+        """Receive once while nothing is buffered: straight into *target*, where the framing allows that, else
+        into the parser. Returns the bytes that are in *target*."""
+        receiving = self.protocol.receiving
+        parser = receiving.parser
+        if receiving.at_eof or receiving.state is Receiving.BROKEN:
+            self.give_up("the peer closed the connection inside the body")
+        direct = 0 if target is None else min(parser.direct, len(target))
+        if direct and target is not None:
+            count = yield from self.co_receive(target, direct)
+            if count:
+                receiving.direct_received(count)
+                if receiving.open is not self.current:
+                    self.end_answer()
+                return count
+        else:
+            count = yield from self.co_receive(parser, 0)
+            if count:
+                try:
+                    self.ready.extend(self.protocol.answered(receiving.received(count)))
+                except HTTPError as exc:
+                    self.report(exc)
+                    raise
+        if count == 0:
+            receiving.eof(self._connected().clean)
+            if receiving.open is not self.current:
+                self.end_answer()
         return 0
 
     def co_splice(self, fh: BinaryIO) -> Step[int]:

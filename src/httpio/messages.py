@@ -122,6 +122,10 @@ class HTTPResponse(ResponseHead):
             item = self._item = Request("GET", item)
         return cast(Request, item)
 
+    def answers(self, item: object) -> bool:
+        """Whether it is the response to this very object, a request target or `Request`."""
+        return self._item is item
+
     @property
     def method(self) -> str:
         """The request's method."""

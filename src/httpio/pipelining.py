@@ -12,6 +12,7 @@ from httpio.framing import BodyKind, pieces
 from httpio.link import Link
 from httpio.messages import BodyFollowing, HTTPResponse, Request
 from httpio.states import Receiving
+from httpio.transport import Transport
 from httpio.waiting import PollNeeded, Step
 from httpio.window import Backlog, Failure, Window
 
@@ -51,6 +52,8 @@ class Pipeline:
         self._handed: HTTPResponse | None = None  # at its head, and its body not yet read
         self._again = False
         self._fresh = True
+        self._need: PollNeeded | None = None  # what was waited for last
+        self._waiting_since = 0.0
 
     # -- one batch --
 
@@ -68,6 +71,7 @@ class Pipeline:
             except HTTPError as exc:
                 if self._link.transport is None:
                     raise  # it was not even connected
+                self._link.report(exc)
                 outcomes = self._after_loss(exc)
                 if not outcomes:
                     continue
@@ -111,53 +115,54 @@ class Pipeline:
             return self._take_failures()
         if not (yield from self._co_usable()):
             return []
-        protocol = link.protocol
-        receiving = protocol.receiving
+        receiving = link.protocol.receiving
         parser = receiving.parser
-        need: PollNeeded | None = None
-        since = 0.0
-        with link.reporting():
-            while True:
-                self._refill()
-                flushed = self._flush()
-                responses = receiving.parse() if parser.buffered else []
-                if not responses:
-                    if not parser.waiting_count:
-                        return self._take_failures()
-                    if receiving.state in (Receiving.ENDED, Receiving.BROKEN):
-                        link.give_up("the connection ended before the response")
-                    count = link.receive_some(parser, parser.room)
-                    if count is None:
-                        mask = self._mask(flushed)
-                        now = monotonic()
-                        if need is None:
-                            since = now
-                        patience = window.patience
-                        if patience is not None and parser.progress is None and now - since >= patience:
-                            window.stalled()
-                            raise ConnectionTimedOut("the peer does not answer pipelined requests")
-                        need = link.need(mask, need)
-                        yield (
-                            need
-                            if patience is None
-                            else PollNeeded(
-                                need.fd, mask, min(since + patience, need.deadline or since + patience)
-                            )
-                        )
-                        continue
-                    if count:
-                        responses = receiving.received(count)
-                    else:
-                        responses = receiving.eof(link.transport is not None and link.transport.clean)
-                        if not responses and receiving.outstanding:
-                            link.give_up("the peer closed the connection before the response was complete")
-                    waited = 0.0 if need is None else monotonic() - since
-                    need = None
-                    if not responses:
-                        continue
+        waited = 0.0
+        while True:
+            self._refill()
+            flushed = self._flush()
+            responses = receiving.parse() if parser.buffered else []
+            if not responses:
+                if not parser.waiting_count:
+                    return self._take_failures()
+                if receiving.state in (Receiving.ENDED, Receiving.BROKEN):
+                    link.give_up("the connection ended before the response")
+                count = link.receive_some(parser)
+                if count is None:
+                    yield self._wait(flushed)
+                    continue
+                waited = 0.0 if self._need is None else monotonic() - self._waiting_since
+                self._need = None
+                if count:
+                    responses = receiving.received(count)
                 else:
-                    waited = 0.0
+                    responses = receiving.eof(self._transport().clean)
+                    if not responses and receiving.outstanding:
+                        link.give_up("the peer closed the connection before the response was complete")
+            if responses:
                 return self._hand_out(responses, waited)
+
+    def _wait(self, flushed: bool) -> PollNeeded:
+        """What to wait for; raises ConnectionTimedOut when that has taken too long."""
+        link = self._link
+        transport = self._transport()
+        now = monotonic()
+        if self._need is None:
+            self._waiting_since = now
+        mask = transport.receive_wants if flushed else transport.receive_wants | transport.send_wants
+        self._need = need = link.need(mask, self._need)
+        patience = self._window.patience
+        if patience is None or link.protocol.receiving.progress is not None:
+            return need
+        due = self._waiting_since + patience
+        if now >= due:
+            self._window.stalled()
+            raise ConnectionTimedOut("the peer does not answer pipelined requests")
+        return need if need.deadline is not None and need.deadline < due else PollNeeded(need.fd, mask, due)
+
+    def _transport(self) -> Transport:
+        assert self._link.transport is not None
+        return self._link.transport
 
     def _hand_out(self, responses: list[HTTPResponse], waited: float) -> list[Outcome]:
         """Account for responses, and put more requests on their way before the caller gets to see them."""
@@ -176,11 +181,6 @@ class Pipeline:
         self._refill()
         self._flush()
         return outcomes
-
-    def _mask(self, flushed: bool) -> int:
-        transport = self._link.transport
-        assert transport is not None
-        return transport.receive_wants if flushed else transport.receive_wants | transport.send_wants
 
     # -- sending --
 
@@ -276,6 +276,7 @@ class Pipeline:
             self._fresh = True
         if self._fresh:
             self._fresh = False
+            self._need = None
             window.connected()
             link.protocol.receiving.parser.body_limit = self._body_limit
         return True
@@ -331,7 +332,7 @@ class Pipeline:
         view = memoryview(bytearray(DRAIN))
         left = DRAIN
         while left > 0 and link.current is not None:
-            left -= yield from link.co_read_once(view)
+            left -= yield from link.co_readinto(view)
 
     def _take_failures(self) -> list[Outcome]:
         failures, self._failures = self._failures, []

@@ -113,6 +113,17 @@ class ReceivingHalf:
             self._answered()
         return count
 
+    def read(self, size: int) -> bytes:
+        """The same as bytes, at most *size* of them; ``b""`` for 0."""
+        try:
+            content = self.parser.read(size)
+        except (InvalidResponse, UnsupportedResponse):
+            self.fail()
+            raise
+        if self.state is Receiving.BODY and self.parser.open is None:
+            self._answered()
+        return content
+
     def direct_received(self, count: int) -> None:
         """*count* bytes of the open response went straight to the reader's memory (never more than
         `parser.direct`)."""

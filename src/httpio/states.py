@@ -16,7 +16,13 @@ from httpio.exceptions import StateError
 __all__ = ["RECEIVING", "SENDING", "Receive", "Receiving", "Send", "Sending", "move"]
 
 
-class Sending(Enum):
+class _Name(Enum):
+    """Members are found by identity in the tables: the hash that Enum brings is a call into Python."""
+
+    __hash__ = object.__hash__
+
+
+class Sending(_Name):
     """Where the sending half is."""
 
     IDLE = "a request may be sent"
@@ -27,7 +33,7 @@ class Sending(Enum):
     BROKEN = "sending has failed"
 
 
-class Send(Enum):
+class Send(_Name):
     """What can happen to the sending half."""
 
     REQUEST = "a request is sent, with all of its body"
@@ -57,7 +63,7 @@ SENDING = MappingProxyType(
 )
 
 
-class Receiving(Enum):
+class Receiving(_Name):
     """Where the receiving half is."""
 
     IDLE = "no request is outstanding"
@@ -68,7 +74,7 @@ class Receiving(Enum):
     BROKEN = "what was received cannot be understood, or receiving failed"
 
 
-class Receive(Enum):
+class Receive(_Name):
     """What can happen to the receiving half."""
 
     EXPECT = "a request goes out"

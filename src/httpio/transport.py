@@ -110,7 +110,7 @@ class TLSTransport(Transport):
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         with self._lock:
             try:
-                return self._ssl.recv_into(buffer, size or None)
+                return self._ssl.recv_into(buffer, size or memoryview(buffer).nbytes)
             except ssl.SSLWantReadError:
                 self.receive_wants = POLLIN
             except ssl.SSLWantWriteError:

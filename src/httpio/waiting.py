@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,10 +25,12 @@ class PollNeeded(tuple[int, int]):
     """
 
     deadline: float | None
+    _poll: Callable[[float | None], bool] | None
 
     def __new__(cls, fd: int, mask: int, deadline: float | None = None) -> PollNeeded:
         self = super().__new__(cls, (fd, mask))
         self.deadline = deadline
+        self._poll = None
         return self
 
     @property
@@ -42,23 +44,30 @@ class PollNeeded(tuple[int, int]):
         return self[1]
 
     def poll(self, timeout: float | None = None) -> bool:
-        """Wait until the descriptor is ready, *timeout* seconds have passed, or the deadline has come;
-        returns whether it is ready."""
+        """Wait until the descriptor is ready, *timeout* seconds have passed, or the deadline has come; returns
+        whether it is ready."""
         if self.deadline is not None:
             left = max(0.0, self.deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        if hasattr(select, "poll"):
-            poller = select.poll()
-            poller.register(self[0], self[1])
-            # Rounded up: a poll that returns a millisecond early would be called again at once.
-            return bool(poller.poll(None if timeout is None else int(timeout * 1000) + 1))
-        readers = [self[0]] if self[1] & POLLIN else []
-        writers = [self[0]] if self[1] & POLLOUT else []
-        ready = select.select(readers, writers, writers, timeout)
-        return any(ready)
+        if self._poll is None:
+            self._poll = _poll_call(self[0], self[1])
+        return self._poll(timeout)
 
     def __repr__(self) -> str:
         return f"PollNeeded(fd={self[0]}, mask={self[1]}, deadline={self.deadline})"
+
+
+def _poll_call(fd: int, mask: int) -> Callable[[float | None], bool]:
+    """A call that waits for one descriptor; kept, since to set it up costs more than to use it."""
+    if not hasattr(select, "poll"):
+        readers = [fd] if mask & POLLIN else []
+        writers = [fd] if mask & POLLOUT else []
+        return lambda timeout: any(select.select(readers, writers, writers, timeout))
+    poller = select.poll()
+    poller.register(fd, mask)
+    poll = poller.poll
+    # Rounded up: a poll that returns a millisecond early would be called again at once.
+    return lambda timeout: bool(poll(None if timeout is None else int(timeout * 1000) + 1))
 
 
 Step: TypeAlias = Generator[PollNeeded, None, T]

@@ -300,12 +300,15 @@ class _Engine:
             pipeline.close()
 
     def _co_take(self, lane: _Lane, pipeline: Pipeline, outcome: Outcome) -> Step[None]:
-        item = lane.out[0].item
+        task = lane.out[0]
+        item = task.item
         if isinstance(outcome, Failure):
             lane.out.popleft()
             self._results.append(Result(item, error=outcome.error, attempts=outcome.attempts))
             return
         response = outcome
+        if not response.answers(task.job.request):
+            raise RuntimeError(f"the answer to {response.path} came in the place of another's")
         window = lane.window
         good = 200 <= response.status <= 299
         attempts = window.attempts_of(window.done - 1) if window.attempts else 1
@@ -349,7 +352,7 @@ class _Engine:
             return result._replace(error=exc)
         try:
             while link.current is not None:
-                count = yield from link.co_read_once(view)
+                count = yield from link.co_readinto(view)
                 if count:
                     writer.write(view[:count])
             return result._replace(path=writer.commit())
