@@ -187,17 +187,22 @@ class HTTPConnection:
     ) -> Step[None]:
         """As `send_request`."""
         link = self._link
-        self._refuse_in_pipeline()
+        protocol = link.protocol
+        if self._pipeline is not None:
+            self._refuse_in_pipeline()
         if link.transport is None:
             # What is wrong with the request must not cost a connection.
             frame_request(method, path, headers, body, link.target.defaults)
             yield from link.co_connect()
-        else:
-            self._check_usable()
-        kind = link.protocol.send_request(Request(method, path, headers, body))
+            protocol = link.protocol
+        elif not link.usable:
+            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
+        kind = BodyKind.NONE
+        if method != "GET" or headers or body is not None or not protocol.send_target(path):
+            kind = protocol.send_request(Request(method, path, headers, body))
         link.start_exchange()
         yield from link.co_flush()
-        if kind is BodyKind.SOURCE and link.protocol.sends_body:
+        if kind is BodyKind.SOURCE and protocol.sends_body:
             yield from link.co_send_source(body)
 
     def send_request(self, method: str, path: str, headers: FieldsLike = None, body: Body = None) -> None:
@@ -217,21 +222,6 @@ class HTTPConnection:
     def _refuse_in_pipeline(self) -> None:
         if self._pipeline is not None and self._pipeline.active:
             raise StateError("the connection is in a pipeline: only the bodies of its responses can be read")
-
-    def _check_usable(self) -> None:
-        """Refuse to send on a connection at its end, or one whose peer has spoken or closed while it was
-        idle."""
-        link = self._link
-        protocol = link.protocol
-        idle = protocol.sending is Sending.IDLE and protocol.receiving.state is Receiving.IDLE
-        if idle and protocol.answers:
-            link.look()
-        if link.broken or protocol.receiving.state in (Receiving.ENDED, Receiving.BROKEN):
-            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
-        if protocol.sending in (Sending.DONE, Sending.BROKEN):
-            raise ConnectionClosed(
-                "nothing more can be sent: connect() starts a new connection", **protocol.facts()
-            )
 
     def co_write(self, buf: bytes | bytearray | memoryview) -> Step[None]:
         """As `write`."""
@@ -273,21 +263,26 @@ class HTTPConnection:
 
     def co_read_response(self) -> Step[HTTPResponse]:
         """As `read_response`."""
-        self._refuse_in_pipeline()
         link = self._link
-        if link.broken and not link.ready:
-            raise ConnectionClosed(
-                "the connection was lost: connect() starts a new one", **link.protocol.facts()
-            )
-        if link.current is not None:
-            raise StateError("the body of the response before has not been read: read it, or discard() it")
-        receiving = link.protocol.receiving
-        while not link.ready:
-            if not receiving.parser.waiting_count:
+        if self._pipeline is not None:
+            self._refuse_in_pipeline()
+        if not link.ready:
+            if link.broken:
+                raise ConnectionClosed(
+                    "the connection was lost: connect() starts a new one", **link.protocol.facts()
+                )
+            if link.current is not None:
+                raise StateError(
+                    "the body of the response before has not been read: read it, or discard() it"
+                )
+            if not link.protocol.receiving.parser.waiting_count:
                 raise StateError("no response is to come: no request is outstanding")
-            link.ready.extend((yield from link.co_more()))
+            while not link.ready:
+                link.ready.extend((yield from link.co_more()))
+        elif link.current is not None:
+            raise StateError("the body of the response before has not been read: read it, or discard() it")
         response = link.ready.popleft()
-        if receiving.open is response:
+        if response.complete_by is None:
             link.current = response
         else:
             link.end_answer()

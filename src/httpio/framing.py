@@ -15,7 +15,16 @@ from httpio.headers import FieldsLike, encode_fields, is_token
 from httpio.messages import Body, BodyFollowing
 from httpio.urls import check_target
 
-__all__ = ["LAST_CHUNK", "BodyKind", "Frame", "chunk", "frame_request", "join_targets", "pieces"]
+__all__ = [
+    "LAST_CHUNK",
+    "BodyKind",
+    "Frame",
+    "chunk",
+    "encode_target",
+    "frame_request",
+    "join_targets",
+    "pieces",
+]
 
 LAST_CHUNK = b"0\r\n\r\n"
 READ_SIZE = 256 * 1024
@@ -197,6 +206,15 @@ def _frame_body(
     if length is None:
         return None, b"Transfer-Encoding: chunked\r\n"
     return length, b"Content-Length: %d\r\n" % length
+
+
+def encode_target(target: str) -> bytes | None:
+    """*target* encoded, if it is a plain origin-form target; else None, and `frame_request` will say why it is not."""
+    try:
+        data = target.encode("ascii")
+    except (UnicodeEncodeError, AttributeError):
+        return None
+    return None if data[:1] != b"/" or data.translate(None, _TARGET_BYTES) else data
 
 
 def join_targets(targets: list[str], rest: bytes) -> bytes | None:

@@ -70,6 +70,7 @@ class Link:
         """The response whose body is being read."""
         self._exchange_end: float | None = None
         self._just_sent = False
+        self._sent = 0
         self._needs: dict[tuple[bool, int], PollNeeded] = {}
 
     # -- its ends --
@@ -161,14 +162,28 @@ class Link:
 
     def flush(self) -> bool:
         """Send what the transport takes now; returns whether the outbox is empty. Raises ConnectionClosed."""
-        protocol, transport = self.protocol, self._connected()
-        while (data := protocol.to_send()) is not None or transport.stuck:
-            taken = self._send_some(transport, data)
-            if taken is None:
-                return False
-            if data is not None:
-                protocol.sent(taken)
-        return True
+        transport = self.transport
+        if transport is None:
+            raise ConnectionClosed("the connection is closed")
+        outbox = self.protocol.outbox
+        try:
+            while outbox:
+                first = outbox[0]
+                taken = transport.try_send(first.rest)
+                if taken is None:
+                    return False
+                self._sent += taken
+                if taken == len(first.rest):
+                    outbox.popleft()
+                else:
+                    first.take(taken)
+            if transport.stuck:
+                transport.try_send(b"")
+            return not transport.stuck
+        except OSError as exc:
+            facts = self.protocol.facts("sending")
+            self.protocol.stop_sending()
+            raise ConnectionClosed("the connection was lost while sending", **facts) from exc
 
     def co_flush(self) -> Step[None]:
         """Send all of the outbox. While that waits, what the peer says is listened to, and may make the
@@ -177,11 +192,10 @@ class Link:
             raise StateError("another thread is sending on this connection")
         self.sending = True
         need: PollNeeded | None = None
-        left = None
         try:
             while not self.flush():
-                if (now_left := self.protocol.to_send()) is not left:
-                    left, need = now_left, None
+                if self._sent:  # that is progress, and the time starts anew
+                    self._sent, need = 0, None
                 listening = self._may_listen()
                 wants = self._connected().send_wants
                 need = self.need(wants | POLLIN if listening else wants, need, sending=True)
@@ -207,14 +221,6 @@ class Link:
         except BaseException:
             self.break_off()
             raise
-
-    def _send_some(self, transport: Transport, data: memoryview | None) -> int | None:
-        try:
-            return transport.try_send(b"" if data is None else data)
-        except OSError as exc:
-            facts = self.protocol.facts("sending")
-            self.protocol.stop_sending()
-            raise ConnectionClosed("the connection was lost while sending", **facts) from exc
 
     def _may_listen(self) -> bool:
         receiving = self.protocol.receiving
@@ -245,6 +251,18 @@ class Link:
                 protocol.stop_sending()
         return protocol.sending not in (Sending.DONE, Sending.BROKEN)
 
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent: the connection is not at its end, and its peer has neither spoken nor
+        closed while it was idle."""
+        protocol = self.protocol
+        receiving = protocol.receiving
+        if receiving.state is Receiving.IDLE and protocol.answers and not self._connected().quiet():
+            self.look()
+        if self.broken or receiving.state is Receiving.ENDED or receiving.state is Receiving.BROKEN:
+            return False
+        return protocol.sending is not Sending.DONE and protocol.sending is not Sending.BROKEN
+
     # -- receiving --
 
     def co_more(self) -> Step[list[HTTPResponse]]:
@@ -254,23 +272,29 @@ class Link:
         receiving = protocol.receiving
         parser = receiving.parser
         try:
-            responses = receiving.parse() if parser.buffered else []
+            responses = receiving.parse() if parser.buffered else None
             if not responses:
-                if receiving.state is Receiving.BROKEN:
-                    receiving.parse()  # a parser that has refused its input says so again
-                if receiving.state in (Receiving.ENDED, Receiving.BROKEN, Receiving.TUNNEL):
-                    self.give_up("the connection ended before the response")
-                count = yield from self.co_receive(parser, 0)
+                if receiving.state is not Receiving.HEAD:
+                    self._refuse_more()
+                count = yield from self.co_receive(parser)
                 responses = receiving.received(count) if count else receiving.eof(self._connected().clean)
         except HTTPError as exc:
             self.report(exc)
             raise
-        protocol.answered(responses)
-        if receiving.at_eof and not responses and receiving.outstanding:
+        if responses:
+            protocol.answered(responses)
+        elif receiving.at_eof:
             self.give_up("the peer closed the connection before the response was complete")
         return responses
 
-    def co_receive(self, target: WriteableBuffer, size: int) -> Step[int]:
+    def _refuse_more(self) -> None:
+        """No response can come: say why."""
+        receiving = self.protocol.receiving
+        if receiving.state is Receiving.BROKEN:
+            receiving.parse()  # a parser that has refused its input says so again
+        self.give_up("the connection ended before the response")
+
+    def co_receive(self, target: WriteableBuffer, size: int = 0) -> Step[int]:
         """Receive once into *target*, at most *size* bytes (0: its length); returns how many, 0 when the peer
         has closed."""
         if self.receiving:
@@ -283,8 +307,8 @@ class Link:
         try:
             if self._just_sent:  # nothing can be here yet: to try would be in vain
                 self._just_sent = False
-                need = self.need(transport.receive_wants, None)
                 if not transport.pending:
+                    need = self.need(transport.receive_wants, None)
                     yield need
             while (count := self.receive_some(target, size)) is None:
                 need = self.need(transport.receive_wants, need)
@@ -294,13 +318,14 @@ class Link:
             self.receiving = False
 
     def receive_some(self, target: WriteableBuffer, size: int = 0) -> int | None:
-        """Receive without waiting, at most *size* bytes (0: the length of *target*). Raises ConnectionClosed or ConnectionTimedOut for the operating
-        system's errors."""
+        """Receive without waiting, at most *size* bytes (0: the length of *target*). Raises ConnectionClosed
+        or ConnectionTimedOut for the operating system's errors."""
+        transport = self.transport
+        if transport is None:
+            raise ConnectionClosed("the connection is closed")
         try:
-            return self._connected().try_receive_into(target, size)
+            return transport.try_receive_into(target, size)
         except OSError as exc:
-            if isinstance(exc, HTTPError):
-                raise
             facts = self.protocol.facts()
             self.break_off()
             if exc.errno == errno.ETIMEDOUT:

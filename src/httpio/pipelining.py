@@ -98,19 +98,14 @@ class Pipeline:
             self.active = False
             link = self._link
             receiving = link.protocol.receiving
-            if (
-                link.broken
-                or receiving.outstanding
-                or not link.protocol.reusable
-                or link.protocol.to_send() is not None
-            ):
+            if link.broken or receiving.outstanding or not link.protocol.reusable or link.protocol.outbox:
                 link.close()
             else:
                 receiving.parser.body_limit = -1
 
     def _co_exchange(self) -> Step[list[Outcome]]:
         """Send and receive until something can be handed out."""
-        link, window = self._link, self._window
+        link = self._link
         if self._failures:
             return self._take_failures()
         if not (yield from self._co_usable()):

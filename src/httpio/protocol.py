@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from httpio.exceptions import ExcessBodyData, StateError, Unanswered, Where
-from httpio.framing import LAST_CHUNK, BodyKind, Frame, chunk, frame_request, join_targets
+from httpio.framing import (
+    LAST_CHUNK,
+    BodyKind,
+    Frame,
+    chunk,
+    encode_target,
+    frame_request,
+    join_targets,
+)
 from httpio.messages import HTTPResponse, Lenient, Limits, Request
 from httpio.receiving import ASKS_UPGRADE, IS_CONNECT, IS_HEAD, PLAIN, ReceivingHalf
 from httpio.states import SENDING, Receiving, Send, Sending, move
@@ -22,21 +30,27 @@ JOINED = 64 * 1024
 """A body up to this many bytes is copied behind its head; a larger one is sent from where it is."""
 
 
-class _Outgoing:
+class Outgoing:
     """Bytes on their way out, and how many requests begin in them."""
 
-    __slots__ = ("requests", "taken", "view")
+    __slots__ = ("_whole", "requests", "rest")
 
-    def __init__(self, data: bytes | bytearray | memoryview, requests: int) -> None:
-        self.view = memoryview(data)
+    def __init__(self, data: bytes | memoryview, requests: int) -> None:
+        self._whole = data
+        self.rest = data
+        """What the transport has not taken."""
         self.requests = requests
-        self.taken = 0
+
+    def take(self, count: int) -> None:
+        """The transport has taken *count* bytes more, and not all."""
+        self.rest = memoryview(self.rest)[count:]
 
     def unsent_requests(self) -> int:
         """How many of its requests the transport has not taken a byte of."""
-        if self.taken == 0 or self.requests <= 1:
-            return self.requests if self.taken == 0 else 0
-        gone = bytes(self.view[: self.taken])
+        taken = len(self._whole) - len(self.rest)
+        if taken == 0 or self.requests <= 1:
+            return 0 if taken else self.requests
+        gone = bytes(self._whole[:taken])
         # Several requests travel together only when none has a body: each ends with its empty line.
         begun = gone.count(b"\r\n\r\n") + (not gone.endswith(b"\r\n\r\n"))
         return self.requests - begun
@@ -60,7 +74,8 @@ class Protocol:
         self._defaults = defaults
         lines = [b"%b: %b\r\n" % (name, value) for name, _, value in defaults]
         self._rest_of_get = b" HTTP/1.1\r\n%b\r\n" % b"".join(lines)
-        self._outbox: deque[_Outgoing] = deque()
+        self.outbox: deque[Outgoing] = deque()
+        """What the transport is to take, in order."""
         self._frame: Frame | None = None
         self._body_left: int | None = 0
 
@@ -94,16 +109,16 @@ class Protocol:
             assert isinstance(body, bytes | bytearray | memoryview)
             self._put_whole(frame, body)
         else:
-            self._outbox.append(_Outgoing(frame.head, 1))
+            self.outbox.append(Outgoing(frame.head, 1))
         return frame.kind
 
     def _put_whole(self, frame: Frame, body: bytes | bytearray | memoryview) -> None:
         parts = [body] if frame.length is not None else [chunk(body), LAST_CHUNK]
         if memoryview(body).nbytes <= JOINED:
-            self._outbox.append(_Outgoing(b"".join([frame.head, *parts]), 1))
+            self.outbox.append(Outgoing(b"".join([frame.head, *parts]), 1))
         else:
-            self._outbox.append(_Outgoing(frame.head, 1))
-            self._outbox.extend(_Outgoing(memoryview(part).cast("B"), 0) for part in parts)
+            self.outbox.append(Outgoing(frame.head, 1))
+            self.outbox.extend(Outgoing(memoryview(part).cast("B"), 0) for part in parts)
 
     @staticmethod
     def _fact(method: str, frame: Frame) -> int:
@@ -122,7 +137,18 @@ class Protocol:
         if data is None:
             return False
         self.receiving.expect_all(targets)
-        self._outbox.append(_Outgoing(data, len(targets)))
+        self.outbox.append(Outgoing(data, len(targets)))
+        return True
+
+    def send_target(self, target: str) -> bool:
+        """The same for one GET request."""
+        if self.sending is not Sending.IDLE:
+            raise StateError(f"no request can be sent now: {self.sending.value}")
+        data = encode_target(target)
+        if data is None:
+            return False
+        self.receiving.expect(target)
+        self.outbox.append(Outgoing(b"GET %b%b" % (data, self._rest_of_get), 1))
         return True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -134,11 +160,11 @@ class Protocol:
         if size == 0:
             return
         if self._body_left is None:
-            self._outbox.append(_Outgoing(chunk(view), 0))
+            self.outbox.append(Outgoing(chunk(view), 0))
             return
         if size > self._body_left:
             raise ExcessBodyData(f"{size} bytes are more than the {self._body_left} that the body has left")
-        self._outbox.append(_Outgoing(view, 0))
+        self.outbox.append(Outgoing(view, 0))
         self._body_left -= size
         if self._body_left == 0:
             self._end_body()
@@ -150,7 +176,7 @@ class Protocol:
             raise StateError("no body is being sent")
         if self._body_left is not None:
             raise StateError(f"the body has {self._body_left} bytes left to send")
-        self._outbox.append(_Outgoing(LAST_CHUNK, 0))
+        self.outbox.append(Outgoing(LAST_CHUNK, 0))
         self._end_body()
 
     def _end_body(self) -> None:
@@ -167,22 +193,6 @@ class Protocol:
         """Whether more of a request's body is to be written."""
         return self.sending is Sending.BODY or self.sending is Sending.LAST_BODY
 
-    # -- the outbox --
-
-    def to_send(self) -> memoryview | None:
-        """What the transport should take next."""
-        if not self._outbox:
-            return None
-        first = self._outbox[0]
-        return first.view[first.taken :] if first.taken else first.view
-
-    def sent(self, count: int) -> None:
-        """The transport has taken *count* bytes of what `to_send` gave."""
-        first = self._outbox[0]
-        first.taken += count
-        if first.taken == first.view.nbytes:
-            self._outbox.popleft()
-
     def stop_sending(self) -> None:
         """Sending has failed, or an answer has made it pointless: what was not sent will not be."""
         self.sending = move(SENDING, self.sending, Send.FAIL)
@@ -195,6 +205,8 @@ class Protocol:
             return responses
         self.answers += len(responses)
         last = responses[-1]
+        if self.sending is Sending.IDLE and last.persistent:
+            return responses
         if self.sending is Sending.HELD and last.framing != "tunnel":
             self.sending = move(SENDING, self.sending, Send.ANSWERED)
         if self.sends_body:
@@ -221,7 +233,7 @@ class Protocol:
     @property
     def unsent(self) -> int:
         """How many of the outstanding requests, counted from the last, the peer cannot have seen."""
-        return sum(entry.unsent_requests() for entry in self._outbox)
+        return sum(entry.unsent_requests() for entry in self.outbox)
 
     def unanswered(self) -> tuple[Unanswered, ...]:
         """Every outstanding request: whether it was sent, whether its answer had begun, whether it may be
@@ -246,7 +258,7 @@ class Protocol:
     def where(self) -> Where:
         """The step of the exchange that a failure of the connection would interrupt now."""
         return self.receiving.progress or (
-            "sending" if self._outbox or self.sends_body else "awaiting response"
+            "sending" if self.outbox or self.sends_body else "awaiting response"
         )
 
     def facts(self, where: Where | None = None) -> dict[str, Any]:

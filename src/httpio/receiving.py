@@ -150,15 +150,16 @@ class ReceivingHalf:
     def _settle(self, responses: list[HTTPResponse]) -> list[HTTPResponse]:
         """One move of the table for a whole batch of responses."""
         if responses:
-            if responses[-1].framing == "tunnel":
+            if self.parser.open is not None:
+                self.state = RECEIVING[self.state, Receive.OPEN]
+            elif responses[-1].framing == "tunnel":
                 self.switched = responses[-1]
-                self.state = move(RECEIVING, self.state, Receive.SWITCH)
-            elif self.parser.open is not None:
-                self.state = move(RECEIVING, self.state, Receive.OPEN)
+                self.state = RECEIVING[self.state, Receive.SWITCH]
             else:
                 self._answered()
-        elif self.state is Receiving.IDLE and self.parser.surplus:
-            self.state = move(RECEIVING, self.state, Receive.END)
+        elif self.state is Receiving.IDLE:
+            if self.parser.surplus:
+                self.state = RECEIVING[self.state, Receive.END]
         elif self.state is Receiving.BODY and self.parser.open is None:
             self._answered()
         return responses
@@ -171,4 +172,4 @@ class ReceivingHalf:
             event = Receive.ANSWERED
         else:
             event = Receive.ALL_ANSWERED
-        self.state = move(RECEIVING, self.state, event)
+        self.state = RECEIVING[self.state, event]

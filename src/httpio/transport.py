@@ -12,7 +12,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from httpio.waiting import POLLIN, POLLOUT
+from httpio.waiting import POLLIN, POLLOUT, PollNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +36,7 @@ class Transport:
         """Whether the end of the stream, once received, was one that cannot have been forged or cut."""
         self.receive_wants = POLLIN
         self.send_wants = POLLOUT
+        self._arrival: PollNeeded | None = None
 
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         """Receive into *buffer*, at most *size* bytes (0: its length). 0: the peer has closed; None:
@@ -52,6 +53,12 @@ class Transport:
             return self.socket.send(data)
         except BlockingIOError:
             return None
+
+    def quiet(self) -> bool:
+        """Whether the peer has certainly sent nothing that was not received: neither bytes nor its close."""
+        if self._arrival is None:
+            self._arrival = PollNeeded(self.fd, POLLIN)
+        return not self.pending and not self._arrival.poll(0)
 
     @property
     def pending(self) -> bool:

@@ -67,7 +67,7 @@ def _poll_call(fd: int, mask: int) -> Callable[[float | None], bool]:
     poller.register(fd, mask)
     poll = poller.poll
     # Rounded up: a poll that returns a millisecond early would be called again at once.
-    return lambda timeout: bool(poll(None if timeout is None else int(timeout * 1000) + 1))
+    return lambda timeout: bool(poll(None if timeout is None else timeout and int(timeout * 1000) + 1))
 
 
 Step: TypeAlias = Generator[PollNeeded, None, T]
