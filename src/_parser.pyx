@@ -331,7 +331,8 @@ cdef class ResponseParser:
     cdef Py_ssize_t first, waiting, ring
 
     cdef State state
-    cdef bint in_section, trailing, feeding, at_eof, ended_cleanly
+    cdef bint in_section, trailing, feeding, ended_cleanly, given_up
+    cdef readonly bint at_eof           # the peer has closed
     cdef readonly bint surplus          # bytes came that answer no request
     cdef Py_ssize_t leading
     cdef list interim
@@ -484,12 +485,26 @@ cdef class ResponseParser:
         """Whether a response to a further request can come: nothing is broken, ended, or unasked for."""
         if self.surplus or self.at_eof:
             return False
-        return self.state == HEAD or (self.response is not None and self.response.persistent and self.state != BROKEN)
+        return not self.given_up and (
+            self.state == HEAD or (self.response is not None and self.response.persistent and self.state != BROKEN))
 
     @property
-    def ended(self):
-        """Whether nothing more will come, of the response under way neither."""
-        return self.state == ENDED or self.state == TUNNEL or self.state == BROKEN or self.surplus or self.at_eof
+    def stage(self):
+        """Where reading is: 0 nothing outstanding, 1 a response is awaited, 2 a response is open, 3 another protocol,
+        4 nothing more will come, 5 broken."""
+        if self.state == BROKEN or self.given_up:
+            return 5
+        if self.state == TUNNEL:
+            return 3
+        if self.streamed:
+            return 2
+        if self.state == ENDED or self.at_eof or self.surplus:
+            return 4
+        return 1 if self.waiting else 0
+
+    def give_up(self):
+        """The connection has failed: nothing that may still come is to be trusted."""
+        self.given_up = True
 
     @property
     def buffered(self):

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from httpio.dial import SocketOption
 from httpio.exceptions import ConnectionClosed, StateError
-from httpio.framing import BodyKind, frame_request
+from httpio.framing import frame_request
 from httpio.headers import FieldsLike, encode_fields
 from httpio.link import BUFFER_SIZE, Link, Target
 from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
 from httpio.pipelining import Pipeline
-from httpio.states import Receiving, Sending
+from httpio.states import Receiving
 from httpio.urls import DEFAULT_PORTS, check_host, check_port, host_field
 from httpio.waiting import Step, run
-from httpio.window import Window
+from httpio.window import Failure, Window
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -70,9 +70,7 @@ class HTTPConnection:
             host=self.hostname,
             port=self.port,
             defaults=tuple(
-                encode_fields(
-                    {"Host": host_field(self.hostname, self.port, scheme), "Accept-Encoding": "identity"}
-                )
+                encode_fields({"Host": host_field(self.hostname, self.port, scheme), "Accept-Encoding": "identity"})
             ),
             ssl_context=ssl_context,
             unix_socket=unix_socket,
@@ -88,6 +86,7 @@ class HTTPConnection:
 
     def co_connect(self) -> Step[None]:
         """As `connect`."""
+        self._refuse_in_pipeline()
         return self._link.co_connect()
 
     def connect(self) -> None:
@@ -182,28 +181,18 @@ class HTTPConnection:
 
     # -- sending --
 
-    def co_send_request(
-        self, method: str, path: str, headers: FieldsLike = None, body: Body = None
-    ) -> Step[None]:
+    def co_send_request(self, method: str, path: str, headers: FieldsLike = None, body: Body = None) -> Step[None]:
         """As `send_request`."""
         link = self._link
-        protocol = link.protocol
-        if self._pipeline is not None:
-            self._refuse_in_pipeline()
+        self._refuse_in_pipeline()
         if link.transport is None:
             # What is wrong with the request must not cost a connection.
+            request = Request(method, path, headers, body)
+            headers = request.headers
             frame_request(method, path, headers, body, link.target.defaults)
             yield from link.co_connect()
-            protocol = link.protocol
-        elif not link.usable:
-            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
-        kind = BodyKind.NONE
-        if method != "GET" or headers or body is not None or not protocol.send_target(path):
-            kind = protocol.send_request(Request(method, path, headers, body))
-        link.start_exchange()
+        link.put_request(method, path, headers, body)
         yield from link.co_flush()
-        if kind is BodyKind.SOURCE and protocol.sends_body:
-            yield from link.co_send_source(body)
 
     def send_request(self, method: str, path: str, headers: FieldsLike = None, body: Body = None) -> None:
         """Send a request; its response is for a later `read_response`, and other requests may be sent
@@ -217,23 +206,26 @@ class HTTPConnection:
         errors of the class. ConnectionClosed after a loss, or after a response that ended the connection,
         until `connect` or `close`.
         """
-        run(self.co_send_request(method, path, headers, body))
+        link = self._link
+        if link.transport is None or self._pipeline is not None:
+            run(self.co_send_request(method, path, headers, body))
+        else:
+            link.put_request(method, path, headers, body)
+            if not link.flush_at_once():
+                run(link.co_flush())
 
     def _refuse_in_pipeline(self) -> None:
-        if self._pipeline is not None and self._pipeline.active:
+        if self._pipeline is not None:
             raise StateError("the connection is in a pipeline: only the bodies of its responses can be read")
 
     def co_write(self, buf: bytes | bytearray | memoryview) -> Step[None]:
         """As `write`."""
+        self._refuse_in_pipeline()
         link = self._link
-        protocol = link.protocol
-        if protocol.sends_body:
+        if link.protocol.sends_body:
             link.look()
-        if (
-            protocol.sending in (Sending.DONE, Sending.BROKEN)
-            and not protocol.sends_body
-            and self.response_pending()
-        ):
+        protocol = link.protocol
+        if not protocol.sends_body and not protocol.alive and self.response_pending():
             raise ConnectionClosed(
                 "the rest of the body is not wanted: read_response() tells why", **protocol.facts("sending")
             )
@@ -251,6 +243,7 @@ class HTTPConnection:
 
     def co_end_body(self) -> Step[None]:
         """As `end_body`."""
+        self._refuse_in_pipeline()
         self._link.protocol.end_body()
         yield from self._link.co_flush()
 
@@ -263,30 +256,9 @@ class HTTPConnection:
 
     def co_read_response(self) -> Step[HTTPResponse]:
         """As `read_response`."""
-        link = self._link
-        if self._pipeline is not None:
-            self._refuse_in_pipeline()
-        if not link.ready:
-            if link.broken:
-                raise ConnectionClosed(
-                    "the connection was lost: connect() starts a new one", **link.protocol.facts()
-                )
-            if link.current is not None:
-                raise StateError(
-                    "the body of the response before has not been read: read it, or discard() it"
-                )
-            if not link.protocol.receiving.parser.waiting_count:
-                raise StateError("no response is to come: no request is outstanding")
-            while not link.ready:
-                link.ready.extend((yield from link.co_more()))
-        elif link.current is not None:
-            raise StateError("the body of the response before has not been read: read it, or discard() it")
-        response = link.ready.popleft()
-        if response.complete_by is None:
-            link.current = response
-        else:
-            link.end_answer()
-        return response
+        self._refuse_in_pipeline()
+        response = self._link.next_ready()
+        return response or (yield from self._link.co_next_response())
 
     def read_response(self) -> HTTPResponse:
         """The response to the oldest outstanding request, once its header section is here; its body is
@@ -295,7 +267,10 @@ class HTTPConnection:
         Interim responses that came before it are in its `informational`. StateError when no request is
         outstanding, or when the body of the response before has not been read to its end.
         """
-        return run(self.co_read_response())
+        if self._pipeline is not None:
+            self._refuse_in_pipeline()
+        response = self._link.next_ready()
+        return response or run(self._link.co_next_response())
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
         """As `read`."""
@@ -320,20 +295,18 @@ class HTTPConnection:
 
     def co_readall(self) -> Step[bytes]:
         """As `readall`."""
-        link = self._link
-        if link.current is None:
-            return b""
-        content = yield from link.co_read(BUFFER_SIZE)
-        if link.current is None:
-            return content
-        parts = [content]
-        while link.current is not None:
-            parts.append((yield from link.co_read(BUFFER_SIZE)))
+        parts = []
+        while self._link.current is not None:
+            parts.append((yield from self._link.co_read(BUFFER_SIZE)))
         return b"".join(parts)
 
     def readall(self) -> bytes:
         """Read what is left of the content."""
-        return run(self.co_readall())
+        link = self._link
+        if link.current is None:
+            return b""
+        content = link.read_now(BUFFER_SIZE)
+        return content if link.current is None else content + run(self.co_readall())
 
     def co_discard(self) -> Step[None]:
         """As `discard`."""
@@ -359,9 +332,7 @@ class HTTPConnection:
                 continue
             count = yield from link.co_readinto(view)
             total += count
-            written = 0
-            while written < count:
-                written += fh.write(view[written:count])
+            _write_all(fh, view[:count])
         return total
 
     def write_to(self, fh: BinaryIO) -> int:
@@ -389,21 +360,39 @@ class HTTPConnection:
         requests outstanding closes the connection. A bad item, or an error of *requests* itself, is raised
         once all that came before it has been answered. StateError when a response is pending.
         """
+        self._check_idle()
+        return self._responses(Pipeline(self._link, requests, Window(depth), body_limit))
+
+    def _check_idle(self) -> None:
         self._refuse_in_pipeline()
         if self.response_pending() or self._link.protocol.sends_body:
             raise StateError("a pipeline begins when nothing is outstanding")
-        pipeline = self._pipeline = Pipeline(self._link, requests, Window(depth), body_limit)
-        return _responses(pipeline)
+
+    def _responses(self, pipeline: Pipeline) -> Iterator[HTTPResponse]:
+        self._check_idle()
+        self._pipeline = pipeline
+        try:
+            while batch := run(pipeline.co_next()):
+                for outcome in batch:
+                    if isinstance(outcome, Failure):
+                        raise outcome.error
+                    if outcome.body is None:
+                        pipeline.read_next(outcome)
+                    yield outcome
+                    if self._pipeline is not pipeline:
+                        raise ConnectionClosed("the connection was closed inside its pipeline")
+        finally:
+            if self._pipeline is pipeline:
+                self._pipeline = None
+            pipeline.close()
 
 
-def _responses(pipeline: Pipeline) -> Iterator[HTTPResponse]:
-    try:
-        while batch := run(pipeline.co_next()):
-            for outcome in batch:
-                if not isinstance(outcome, HTTPResponse):
-                    raise outcome.error
-                if outcome.body is None:
-                    pipeline.read_next(outcome)
-                yield outcome
-    finally:
-        pipeline.close()
+def _write_all(fh: BinaryIO, data: memoryview) -> None:
+    """Write all of *data*, in as many writes as *fh* wants."""
+    while data:
+        written = fh.write(data)
+        if written is None:  # what only looks like a file often does not say
+            return
+        if written == 0:
+            raise OSError("the file to write to takes nothing")
+        data = data[written:]

@@ -50,9 +50,7 @@ def co_dial(
     operating system's and ssl's own errors as they are.
     """
     if unix_socket is not None:
-        sock = yield from _co_connect(
-            socket.AF_UNIX, 0, os.fspath(unix_socket), None, socket_options, deadline
-        )
+        sock = yield from _co_connect(socket.AF_UNIX, 0, os.fspath(unix_socket), None, socket_options, deadline)
     else:
         addresses = yield from _co_resolve(host, port, deadline)
         sock = yield from _co_connect_first(addresses, source_address, socket_options, deadline)
@@ -198,9 +196,7 @@ def _co_handshake(
             yield PollNeeded(tls.fileno(), mask, deadline)
     except _PEER_GONE as exc:
         tls.close()
-        raise ConnectionClosed(
-            "the peer closed the connection in the TLS handshake", where="connecting"
-        ) from exc
+        raise ConnectionClosed("the peer closed the connection in the TLS handshake", where="connecting") from exc
     except BaseException:
         tls.close()
         raise

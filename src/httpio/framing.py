@@ -32,9 +32,7 @@ READ_SIZE = 256 * 1024
 
 _EXPECTING_BODY = frozenset(("PATCH", "POST", "PUT"))
 _TARGET_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
-_FORBIDDEN_TRAILERS = frozenset(
-    (b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection")
-)
+_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection"))
 
 
 class BodyKind(Enum):
@@ -98,9 +96,7 @@ def frame_request(
         if name not in given:
             lines.append(b"%b: %b\r\n" % (original, value))
     for original, name, value in fields:
-        if (
-            name != b"expect" or kind is not BodyKind.NONE
-        ):  # 100-continue without content (RFC 9110 section 10.1.1)
+        if name != b"expect" or kind is not BodyKind.NONE:  # 100-continue without content (RFC 9110 section 10.1.1)
             lines.append(b"%b: %b\r\n" % (original, value))
     length, framing = _frame_body(method, given, kind, length)
     lines.append(framing)
@@ -153,8 +149,7 @@ def _measure(method: str, body: Body) -> tuple[BodyKind, int | None]:
         return BodyKind.SOURCE, _file_length(body)
     if not isinstance(body, Iterable) or isinstance(body, dict):
         raise TypeError(
-            "a body must be bytes, a binary file, an iterable of bytes or BodyFollowing, not "
-            + type(body).__name__
+            "a body must be bytes, a binary file, an iterable of bytes or BodyFollowing, not " + type(body).__name__
         )
     return BodyKind.SOURCE, None
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 import errno
 import os
 import ssl
+import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from httpio.dial import SocketOption, co_dial
-from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError
-from httpio.framing import pieces
-from httpio.messages import HTTPResponse, Lenient, Limits
+from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError, Where
+from httpio.framing import BodyKind, pieces
+from httpio.headers import FieldsLike
+from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
 from httpio.protocol import Protocol
 from httpio.states import Receiving, Sending
 from httpio.transport import Transport, open_transport
@@ -47,7 +50,11 @@ class Target:
 
 
 class Link:
-    """One connection at a time to one target. A failure leaves it broken until `co_connect` or `close`."""
+    """One connection at a time to one target. A failure leaves it broken until `co_connect` or `close`.
+
+    One thread may send while another reads. Only one of them receives at a time: a reading call all along, a
+    sender that looks for an early answer for a moment.
+    """
 
     def __init__(
         self, target: Target, timeout: float | None, connect_timeout: float | None, deadline: float | None
@@ -58,19 +65,26 @@ class Link:
         self.deadline = deadline
         self.transport: Transport | None = None
         self.broken = False
-        self.sending = False  # a thread is in `co_flush`
-        self.receiving = False  # a thread is in `co_receive`
+        self._sending = False  # a call is in `co_flush`
+        self._reading = False  # a call waits for the peer
+        self._right_to_receive = threading.Lock()
         self._start()
 
     def _start(self) -> None:
         self.protocol = Protocol(self.target.defaults, self.target.limits, self.target.lenient)
+        self.parser = self.protocol.receiving.parser
         self.ready: deque[HTTPResponse] = deque()
         """Responses that were parsed and not yet asked for."""
         self.current: HTTPResponse | None = None
         """The response whose body is being read."""
+        self.source: Iterator[bytes | memoryview] | None = None
+        """The rest of the body being sent, where that comes from a file or an iterable."""
+        self.source_error: Exception | None = None
+        """What that file or iterable raised."""
+        self.sent = 0
+        """Bytes that the transport has taken."""
         self._exchange_end: float | None = None
         self._just_sent = False
-        self._sent = 0
         self._needs: dict[tuple[bool, int], PollNeeded] = {}
 
     # -- its ends --
@@ -102,7 +116,7 @@ class Link:
         """Nothing can be sent or received any more, but what is here already."""
         self.broken = True
         self.protocol.stop_sending()
-        self.protocol.receiving.fail()
+        self.parser.give_up()
 
     def give_up(self, message: str) -> NoReturn:
         """The peer is gone: raise ConnectionClosed with the facts."""
@@ -111,11 +125,20 @@ class Link:
         raise ConnectionClosed(message, **facts)
 
     def report(self, error: HTTPError) -> None:
-        """*error* is on its way to the caller: give it the facts; the link is broken by it."""
+        """*error* is on its way to the caller: give it the facts; but for a StateError, the link is broken."""
+        if isinstance(error, StateError):
+            return
         if error.where is None:
             for name, value in self.protocol.facts().items():
                 setattr(error, name, value)
         self.break_off()
+
+    def _lost(self, error: OSError, where: Where | None) -> HTTPError:
+        """What an error of the operating system's, or of ssl's, means for a connection."""
+        facts = self.protocol.facts(where)
+        if error.errno == errno.ETIMEDOUT:
+            return ConnectionTimedOut("the connection timed out", **facts)
+        return ConnectionClosed("the connection was lost", **facts)
 
     def _connected(self) -> Transport:
         if self.transport is None:
@@ -124,17 +147,17 @@ class Link:
 
     # -- deadlines --
 
-    def start_exchange(self) -> None:
-        """A request goes out: where none was outstanding, the deadline of an exchange begins to run."""
-        if self.deadline is not None and self._exchange_end is None:
-            self._exchange_end = monotonic() + self.deadline
-
     def end_answer(self) -> None:
         """A response was read to its end; the next one has a deadline of its own."""
         self.current = None
         if self._exchange_end is not None:
-            more = self.protocol.receiving.parser.waiting_count and self.deadline is not None
+            more = self.parser.waiting_count and self.deadline is not None
             self._exchange_end = monotonic() + (self.deadline or 0) if more else None
+
+    def start_exchange(self) -> None:
+        """A request goes out: where none was outstanding, the deadline of an exchange begins to run."""
+        if self.deadline is not None and self._exchange_end is None:
+            self._exchange_end = monotonic() + self.deadline
 
     def need(self, mask: int, earlier: PollNeeded | None, sending: bool = False) -> PollNeeded:
         """What to yield in order to wait; *earlier* is what was yielded last and did not help. Raises
@@ -160,162 +183,212 @@ class Link:
 
     # -- sending --
 
+    def put_request(self, method: str, path: str, headers: FieldsLike, body: Body) -> None:
+        """Check a request and put it into the outbox. Raises as `HTTPConnection.send_request` does; then nothing
+        has changed, but that the peer may have been found to be gone."""
+        protocol, parser, transport = self.protocol, self.parser, self.transport
+        if transport is not None and not parser.waiting_count and not transport.quiet():
+            self.look()
+        simple = method == "GET" and not headers and body is None
+        if not (simple and parser.reusable and protocol.sending is Sending.IDLE and protocol.send_target(path)):
+            if self.broken or not protocol.alive:
+                raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
+            request = Request(method, path, headers, body)
+            kind = protocol.send_request(request)
+            if kind is BodyKind.SOURCE and protocol.sends_body:
+                self.source = pieces(body, protocol.body_length)
+        if self.deadline is not None:
+            self.start_exchange()
+
     def flush(self) -> bool:
-        """Send what the transport takes now; returns whether the outbox is empty. Raises ConnectionClosed."""
+        """Send what the transport takes now, and the pieces of `source` behind it; returns whether nothing is
+        left to send. Raises ConnectionClosed, and what the source raises, which breaks the link."""
         transport = self.transport
         if transport is None:
             raise ConnectionClosed("the connection is closed")
-        outbox = self.protocol.outbox
+        protocol = self.protocol
+        outbox = protocol.outbox
+        while True:
+            try:
+                while outbox:
+                    if protocol.sending is Sending.STOPPED:
+                        outbox.clear()
+                        break
+                    first = outbox[0]
+                    taken = transport.try_send(first.rest)
+                    if taken is None:
+                        return False
+                    self.sent += taken
+                    if taken == len(first.rest):
+                        outbox.popleft()
+                    else:
+                        first.take(taken)
+                if transport.stuck:
+                    transport.try_send(b"")
+                    if transport.stuck:
+                        return False
+            except OSError as exc:
+                lost = self._lost(exc, "sending")
+                protocol.stop_sending()
+                raise lost from exc
+            if self.source is None or not self._draw():
+                return True
+
+    def _draw(self) -> bool:
+        """Put the next piece of `source` into the outbox; False: there is none, and the body is complete."""
+        assert self.source is not None
+        if not self.look():  # an answer has made the rest pointless
+            self.source = None
+            return False
+        protocol = self.protocol
         try:
-            while outbox:
-                first = outbox[0]
-                taken = transport.try_send(first.rest)
-                if taken is None:
-                    return False
-                self._sent += taken
-                if taken == len(first.rest):
-                    outbox.popleft()
-                else:
-                    first.take(taken)
-            if transport.stuck:
-                transport.try_send(b"")
-            return not transport.stuck
-        except OSError as exc:
-            facts = self.protocol.facts("sending")
-            self.protocol.stop_sending()
-            raise ConnectionClosed("the connection was lost while sending", **facts) from exc
+            piece = next(self.source, None)
+            if piece is not None:
+                protocol.write(piece)
+                return True
+            self.source = None
+            if protocol.sends_body:
+                protocol.end_body()
+            return bool(protocol.outbox)
+        except Exception as exc:
+            # The request's body is not what was declared: nothing can follow it.
+            self.source_error = exc
+            self.break_off()
+            raise
+
+    def flush_at_once(self) -> bool:
+        """`flush`, where no wait is needed; False: `co_flush` has to go on."""
+        if self._sending or self.source is not None or not self.flush():
+            return False
+        self._just_sent = True
+        return True
 
     def co_flush(self) -> Step[None]:
-        """Send all of the outbox. While that waits, what the peer says is listened to, and may make the
+        """Send all that is to be sent. While that waits, what the peer says is listened to, and may make the
         rest pointless."""
-        if self.sending:
+        if self._sending:
             raise StateError("another thread is sending on this connection")
-        self.sending = True
+        self._sending = True
         need: PollNeeded | None = None
         try:
+            sent = self.sent
             while not self.flush():
-                if self._sent:  # that is progress, and the time starts anew
-                    self._sent, need = 0, None
+                if self.sent != sent:  # that is progress, and the time starts anew
+                    sent, need = self.sent, None
                 listening = self._may_listen()
                 wants = self._connected().send_wants
                 need = self.need(wants | POLLIN if listening else wants, need, sending=True)
                 yield need
-                if listening and not self.look():
-                    return
-        finally:
-            self.sending = False
-        self._just_sent = True
-
-    def co_send_source(self, source: Any) -> Step[None]:
-        """Send the pieces of a file or an iterable as the body; whatever it raises breaks the link."""
-        protocol = self.protocol
-        try:
-            for piece in pieces(source, protocol.body_length):
                 if not self.look():
                     return
-                protocol.write(piece)
-                yield from self.co_flush()
-            if protocol.sends_body:
-                protocol.end_body()
-                yield from self.co_flush()
-        except BaseException:
-            self.break_off()
-            raise
+        finally:
+            self._sending = False
+        self._just_sent = True
 
     def _may_listen(self) -> bool:
-        receiving = self.protocol.receiving
-        return (
-            not (self.receiving or receiving.at_eof or receiving.open is not None)
-            and receiving.parser.room > 0
-        )
+        parser = self.parser
+        return not (self._reading or parser.at_eof or parser.open is not None) and parser.room > 0
 
     def look(self) -> bool:
-        """Take in what the peer has sent already, without waiting; returns whether it makes sense to send
-        on.
+        """Take in what the peer has sent already, without waiting; returns whether it makes sense to send on.
 
-        An error is left for `co_more`, which meets it again: an answer that is here stands, whatever comes
-        after it.
+        Where a call waits for the peer, it is left to that. An error is left for `_take_responses`, which meets
+        it again: an answer that is here stands, whatever comes after it.
         """
         protocol = self.protocol
-        if self._may_listen():
-            receiving = protocol.receiving
-            transport = self._connected()
+        if self._may_listen() and self._right_to_receive.acquire(blocking=False):
             try:
-                count = transport.try_receive_into(receiving.parser)
+                transport, parser = self._connected(), self.parser
+                count = transport.try_receive_into(parser)
                 if count is not None:
-                    responses = receiving.received(count) if count else receiving.eof(transport.clean)
+                    responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
                     self.ready.extend(protocol.answered(responses))
             except (HTTPError, OSError):
                 protocol.stop_sending()
-            if receiving.at_eof and protocol.sends_body:
+            finally:
+                self._right_to_receive.release()
+            if self.parser.at_eof and protocol.sends_body:
                 protocol.stop_sending()
-        return protocol.sending not in (Sending.DONE, Sending.BROKEN)
+        return protocol.sending is not Sending.STOPPED and protocol.sending is not Sending.BROKEN
 
-    @property
-    def usable(self) -> bool:
-        """Whether a request may be sent: the connection is not at its end, and its peer has neither spoken nor
-        closed while it was idle."""
-        protocol = self.protocol
-        receiving = protocol.receiving
-        if receiving.state is Receiving.IDLE and protocol.answers and not self._connected().quiet():
-            self.look()
-        if self.broken or receiving.state is Receiving.ENDED or receiving.state is Receiving.BROKEN:
-            return False
-        return protocol.sending is not Sending.DONE and protocol.sending is not Sending.BROKEN
+    # -- responses --
 
-    # -- receiving --
+    def next_ready(self) -> HTTPResponse | None:
+        """The next response, if it is here. Raises StateError where none can be asked for, ConnectionClosed on a
+        broken link."""
+        if self.current is not None and not self.broken:
+            raise StateError("the body of the response before has not been read: read it, or discard() it")
+        if not self.ready:
+            if self.broken:
+                raise ConnectionClosed("the connection was lost: connect() starts a new one", **self.protocol.facts())
+            if not self.parser.waiting_count:
+                raise StateError("no response is to come: no request is outstanding")
+            return None
+        response = self.ready.popleft()
+        if response.complete_by is None:
+            self.current = response
+        else:
+            self.end_answer()
+        return response
 
-    def co_more(self) -> Step[list[HTTPResponse]]:
-        """Wait for the peer once; returns the responses that can be handed out, or raises for the one that
-        cannot come."""
-        protocol = self.protocol
-        receiving = protocol.receiving
-        parser = receiving.parser
+    def co_next_response(self) -> Step[HTTPResponse]:
+        """Wait for the next response."""
+        self._begin_reading()
         try:
-            responses = receiving.parse() if parser.buffered else None
+            need = None
+            if self._just_sent:
+                self._just_sent = False
+                if not self.parser.buffered and not self._connected().pending:
+                    need = self._need_more(None)  # nothing can be here yet: to try would be in vain
+                    yield need
+            while not self._take_responses():
+                need = self._need_more(need)
+                yield need
+        finally:
+            self._end_reading()
+        response = self.next_ready()
+        assert response is not None
+        return response
+
+    def _take_responses(self) -> bool:
+        """Parse what is here, and unless that gives a response receive once; returns whether one is ready.
+
+        Raises for a response that cannot come.
+        """
+        if self.ready:
+            return True
+        protocol, parser = self.protocol, self.parser
+        try:
+            responses = parser.parse() if parser.buffered else None
             if not responses:
-                if receiving.state is not Receiving.HEAD:
+                transport = self.transport
+                if transport is None or not (parser.reusable or parser.progress):
                     self._refuse_more()
-                count = yield from self.co_receive(parser)
-                responses = receiving.received(count) if count else receiving.eof(self._connected().clean)
+                count = transport.try_receive_into(parser)
+                if count is None:
+                    return False
+                responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
         except HTTPError as exc:
             self.report(exc)
             raise
+        except OSError as exc:
+            lost = self._lost(exc, None)
+            self.break_off()
+            raise lost from exc
         if responses:
-            protocol.answered(responses)
-        elif receiving.at_eof:
+            self.ready.extend(protocol.answered(responses))
+            return True
+        if parser.at_eof:
             self.give_up("the peer closed the connection before the response was complete")
-        return responses
+        return False
 
-    def _refuse_more(self) -> None:
+    def _refuse_more(self) -> NoReturn:
         """No response can come: say why."""
-        receiving = self.protocol.receiving
-        if receiving.state is Receiving.BROKEN:
-            receiving.parse()  # a parser that has refused its input says so again
+        if self.protocol.receiving.state is Receiving.BROKEN:
+            self.parser.parse()  # a parser that has refused its input says so again
         self.give_up("the connection ended before the response")
 
-    def co_receive(self, target: WriteableBuffer, size: int = 0) -> Step[int]:
-        """Receive once into *target*, at most *size* bytes (0: its length); returns how many, 0 when the peer
-        has closed."""
-        if self.receiving:
-            raise StateError("another thread is reading from this connection")
-        if self.protocol.receiving.at_eof:
-            return 0
-        transport = self._connected()
-        self.receiving = True
-        need: PollNeeded | None = None
-        try:
-            if self._just_sent:  # nothing can be here yet: to try would be in vain
-                self._just_sent = False
-                if not transport.pending:
-                    need = self.need(transport.receive_wants, None)
-                    yield need
-            while (count := self.receive_some(target, size)) is None:
-                need = self.need(transport.receive_wants, need)
-                yield need
-            return count
-        finally:
-            self.receiving = False
+    # -- receiving --
 
     def receive_some(self, target: WriteableBuffer, size: int = 0) -> int | None:
         """Receive without waiting, at most *size* bytes (0: the length of *target*). Raises ConnectionClosed
@@ -326,102 +399,130 @@ class Link:
         try:
             return transport.try_receive_into(target, size)
         except OSError as exc:
-            facts = self.protocol.facts()
+            lost = self._lost(exc, None)
             self.break_off()
-            if exc.errno == errno.ETIMEDOUT:
-                raise ConnectionTimedOut("the connection timed out", **facts) from exc
-            raise ConnectionClosed("the connection was lost", **facts) from exc
+            raise lost from exc
+
+    def _begin_reading(self) -> None:
+        """Become the one call that waits for the peer."""
+        if self._reading:
+            raise StateError("another thread is reading from this connection")
+        self._right_to_receive.acquire()
+        self._reading = True
+
+    def _end_reading(self) -> None:
+        self._reading = False
+        self._right_to_receive.release()
+
+    def _need_more(self, earlier: PollNeeded | None) -> PollNeeded:
+        """What to wait for until more can be received. What could not be sent yet is sent meanwhile."""
+        transport = self._connected()
+        mask = transport.receive_wants
+        if not self._sending and (self.protocol.outbox or self.source is not None):
+            sent = self.sent
+            try:
+                if not self.flush():
+                    mask |= transport.send_wants
+            except HTTPError:
+                pass  # an answer may be here all the same
+            if self.sent != sent:
+                earlier = None
+        return self.need(mask, earlier)
 
     # -- bodies --
 
+    def read_now(self, size: int) -> bytes:
+        """Content that is here, at most *size* bytes; ``b""``: none is, or the body has ended and nothing is
+        `current`."""
+        try:
+            content = self.parser.read(size)
+        except HTTPError as exc:
+            self.report(exc)
+            raise
+        if self.parser.open is None:
+            self.end_answer()
+        return content
+
+    def co_read(self, size: int) -> Step[bytes]:
+        """Content, at most *size* bytes: what is here, else what comes next. ``b""``: the body has ended, whole."""
+        while self.current is not None:
+            content = self.read_now(size)
+            if content or self.current is None:
+                return content
+            yield from self._co_more_content(None)
+        return b""
+
     def co_readinto(self, target: memoryview) -> Step[int]:
-        """Read content into *target*: what is here, else what comes next. 0: the body has ended, whole."""
-        receiving = self.protocol.receiving
+        """The same into *target*; returns how many bytes."""
         while self.current is not None:
             try:
-                count = receiving.read_into(target)
+                count = self.parser.read_into(target)
             except HTTPError as exc:
                 self.report(exc)
                 raise
-            if receiving.open is not self.current:
+            if self.parser.open is None:
                 self.end_answer()
-                return count
-            if count:
+            if count or self.current is None:
                 return count
             count = yield from self._co_more_content(target)
             if count:
                 return count
         return 0
 
-    def co_read(self, size: int) -> Step[bytes]:
-        """The same as bytes, at most *size* of them. ``b""``: the body has ended, whole."""
-        receiving = self.protocol.receiving
-        while self.current is not None:
-            try:
-                content = receiving.read(size)
-            except HTTPError as exc:
-                self.report(exc)
-                raise
-            if receiving.open is not self.current:
-                self.end_answer()
-                return content
-            if content:
-                return content
-            yield from self._co_more_content(None)
-        return b""
-
     def _co_more_content(self, target: memoryview | None) -> Step[int]:
         """Receive once while nothing is buffered: straight into *target*, where the framing allows that, else
         into the parser. Returns the bytes that are in *target*."""
-        receiving = self.protocol.receiving
-        parser = receiving.parser
-        if receiving.at_eof or receiving.state is Receiving.BROKEN:
+        parser = self.parser
+        if parser.at_eof or self.broken:
             self.give_up("the peer closed the connection inside the body")
         direct = 0 if target is None else min(parser.direct, len(target))
-        if direct and target is not None:
-            count = yield from self.co_receive(target, direct)
-            if count:
-                receiving.direct_received(count)
-                if receiving.open is not self.current:
-                    self.end_answer()
-                return count
-        else:
-            count = yield from self.co_receive(parser, 0)
-            if count:
-                try:
-                    self.ready.extend(self.protocol.answered(receiving.received(count)))
-                except HTTPError as exc:
-                    self.report(exc)
-                    raise
-        if count == 0:
-            receiving.eof(self._connected().clean)
-            if receiving.open is not self.current:
-                self.end_answer()
-        return 0
+        need: PollNeeded | None = None
+        self._begin_reading()
+        try:
+            while (count := self.receive_some(target if direct and target is not None else parser, direct)) is None:
+                need = self._need_more(need)
+                yield need
+            if count == 0:
+                parser.eof(self._connected().clean)
+            elif direct:
+                parser.direct_received(count)
+            else:
+                self.ready.extend(self.protocol.answered(parser.buffer_updated(count)))
+        except HTTPError as exc:
+            self.report(exc)
+            raise
+        finally:
+            self._end_reading()
+        if parser.open is None:
+            self.end_answer()
+        return count if direct else 0
 
     def co_splice(self, fh: BinaryIO) -> Step[int]:
-        """Move content from the socket to a file inside the kernel; returns how many bytes, 0 where that
-        is not possible now."""
-        receiving = self.protocol.receiving
-        parser = receiving.parser
-        transport = self._connected()
+        """Move content from the socket to a file inside the kernel; returns how many bytes, 0 where that is not
+        possible now."""
+        parser = self.parser
         if parser.direct < BUFFER_SIZE:
             return 0
-        current = self.current
         moved = 0
-        with transport.splicing(fh) as splice:
+        with self._connected().splicing(fh) as splice:
+            if splice is None:
+                return 0
             need: PollNeeded | None = None
-            while splice is not None and parser.direct and receiving.open is current:
-                count = splice(parser.direct)
-                if count is None:
-                    need = self.need(POLLIN, need)
-                    yield need
-                    continue
-                need = None
-                if count <= 0:
-                    break
-                moved += count
-                receiving.direct_received(count)
-        if receiving.open is not current:
+            self._begin_reading()
+            try:
+                while parser.direct:
+                    count = splice(parser.direct)
+                    if count is None:
+                        need = self._need_more(need)
+                        yield need
+                        continue
+                    need = None
+                    if count <= 0:
+                        break
+                    moved += count
+                    parser.direct_received(count)
+            finally:
+                self._end_reading()
+        if parser.open is None:
             self.end_answer()
         return moved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -62,7 +62,8 @@ class Request:
     ) -> None:
         self.method = method
         self.path = path
-        self.headers = headers
+        # An iterator could be read once only, and the fields are looked at more often.
+        self.headers = tuple(headers) if isinstance(headers, Iterator) else headers
         self.body = body
         self._idempotent = idempotent
         self.tag = tag

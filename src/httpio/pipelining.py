@@ -3,18 +3,18 @@ replaces a link that was lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 
-from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError
+from httpio.exceptions import ConnectionTimedOut, HTTPError, StateError
 from httpio.framing import BodyKind, pieces
 from httpio.link import Link
 from httpio.messages import BodyFollowing, HTTPResponse, Request
 from httpio.states import Receiving
 from httpio.transport import Transport
 from httpio.waiting import PollNeeded, Step
-from httpio.window import Backlog, Failure, Window
+from httpio.window import MAX_ATTEMPTS, Backlog, Failure, Window
 
 __all__ = ["Outcome", "Pipeline"]
 
@@ -33,46 +33,38 @@ class Pipeline:
     """
 
     def __init__(
-        self,
-        link: Link,
-        requests: Iterable[str | Request] | Backlog,
-        window: Window,
-        body_limit: int,
+        self, link: Link, requests: Iterable[str | Request] | Backlog, window: Window, body_limit: int
     ) -> None:
-        self.active = True
-        """Whether the link is this run's."""
         self._link = link
         self._backlog = requests if isinstance(requests, Backlog) else Backlog(requests)
         self._window = window
         self._body_limit = body_limit
-        self._source: Iterator[bytes | memoryview] | None = (
-            None  # the body being sent, where that is not bytes
-        )
+        self._begun = False
         self._failures: list[Outcome] = []
+        self._alone: Request | None = None  # the request whose body comes from a file or an iterable
         self._handed: HTTPResponse | None = None  # at its head, and its body not yet read
         self._again = False
         self._fresh = True
         self._need: PollNeeded | None = None  # what was waited for last
         self._waiting_since = 0.0
+        self._sent = 0
 
     # -- one batch --
 
     def co_next(self) -> Step[list[Outcome]]:
         """The next outcomes, in the order of the requests; empty when there are no more.
 
-        Only the last response of a batch may have a body that is yet to be read (its `body` is None):
-        through the link, before the next call, which drops the rest. Raises what connecting raises, and
-        what the caller's iterable raised, once all before is answered.
+        Only the last response of a batch may have a body that is yet to be read (its `body` is None): through
+        the link, before the next call, which drops the rest. Raises what connecting raises, and what the
+        caller's iterable raised, once all before is answered.
         """
+        self._begun = True
         yield from self._co_finish_reading()
         while True:
             try:
                 outcomes = yield from self._co_exchange()
-            except HTTPError as exc:
-                if self._link.transport is None:
-                    raise  # it was not even connected
-                self._link.report(exc)
-                outcomes = self._after_loss(exc)
+            except Exception as exc:
+                outcomes = self._after_failure(exc)
                 if not outcomes:
                     continue
             if not outcomes and self._backlog.error is not None:
@@ -85,23 +77,23 @@ class Pipeline:
             self._link.current = response
 
     def repeat(self) -> bool:
-        """Reading the body of the response that was handed out has failed: send its request again. False:
-        not once more."""
-        window = self._window
+        """Reading the body of the response that was handed out has failed: send its request again. False: it
+        must not be, or was often enough."""
+        window, response = self._window, self._handed
         attempts = window.attempts[window.done] = window.attempts.get(window.done, 0) + 1
-        self._again = attempts <= 2
+        self._again = response is not None and response.request.repeatable and attempts < MAX_ATTEMPTS
         return self._again
 
     def close(self) -> None:
         """The run is over. With requests outstanding the link is closed."""
-        if self.active:
-            self.active = False
+        if self._begun:
+            self._begun = False
             link = self._link
-            receiving = link.protocol.receiving
-            if link.broken or receiving.outstanding or not link.protocol.reusable or link.protocol.outbox:
+            protocol = link.protocol
+            if link.broken or protocol.receiving.parser.waiting_count or not protocol.reusable or protocol.outbox:
                 link.close()
             else:
-                receiving.parser.body_limit = -1
+                protocol.receiving.parser.body_limit = -1
 
     def _co_exchange(self) -> Step[list[Outcome]]:
         """Send and receive until something can be handed out."""
@@ -118,7 +110,7 @@ class Pipeline:
             flushed = self._flush()
             responses = receiving.parse() if parser.buffered else []
             if not responses:
-                if not parser.waiting_count:
+                if not parser.waiting_count and flushed:
                     return self._take_failures()
                 if receiving.state in (Receiving.ENDED, Receiving.BROKEN):
                     link.give_up("the connection ended before the response")
@@ -132,7 +124,7 @@ class Pipeline:
                     responses = receiving.received(count)
                 else:
                     responses = receiving.eof(self._transport().clean)
-                    if not responses and receiving.outstanding:
+                    if not responses:
                         link.give_up("the peer closed the connection before the response was complete")
             if responses:
                 return self._hand_out(responses, waited)
@@ -142,12 +134,15 @@ class Pipeline:
         link = self._link
         transport = self._transport()
         now = monotonic()
+        if link.sent != self._sent:  # that is progress, and the time starts anew
+            self._sent = link.sent
+            self._need = None
         if self._need is None:
             self._waiting_since = now
         mask = transport.receive_wants if flushed else transport.receive_wants | transport.send_wants
         self._need = need = link.need(mask, self._need)
         patience = self._window.patience
-        if patience is None or link.protocol.receiving.progress is not None:
+        if patience is None or not flushed or link.protocol.receiving.progress is not None:
             return need
         due = self._waiting_since + patience
         if now >= due:
@@ -170,7 +165,7 @@ class Pipeline:
             self._handed = last
         else:
             link.end_answer()
-            if not last.persistent:
+            if not link.protocol.alive:
                 self._end_announced()
                 return outcomes
         self._refill()
@@ -184,7 +179,7 @@ class Pipeline:
         link = self._link
         protocol = link.protocol
         parser = protocol.receiving.parser
-        while self._source is None and protocol.reusable and not self._failures:
+        while protocol.reusable and not self._failures:
             requests = self._window.take(self._backlog, parser.waiting_count)
             if not requests:
                 return
@@ -199,15 +194,7 @@ class Pipeline:
                 self._backlog.put_back(requests[index:])
                 return
             try:
-                if isinstance(item, str):
-                    item = Request("GET", item)
-                if not isinstance(item, Request):
-                    raise TypeError(
-                        "a request in a pipeline must be a str or a Request, not " + type(item).__name__
-                    )
-                if isinstance(item.body, BodyFollowing):
-                    raise ValueError("the body of a request in a pipeline cannot be a BodyFollowing")
-                kind = protocol.send_request(item)
+                self._send_one(item)
             except (ValueError, TypeError, StateError) as exc:
                 if protocol.receiving.parser.waiting_count:  # its turn comes when all before it is answered
                     self._backlog.put_back(requests[index:])
@@ -216,59 +203,50 @@ class Pipeline:
                     self._backlog.put_back(requests[index + 1 :])
                     self._failures.append(self._window.failed(item, exc))
                 return
-            if kind is BodyKind.SOURCE and protocol.sends_body:
-                self._source = pieces(item.body, protocol.body_length)
+
+    def _send_one(self, item: str | Request) -> None:
+        protocol = self._link.protocol
+        request = Request("GET", item) if isinstance(item, str) else item
+        if not isinstance(request, Request):
+            raise TypeError("a request in a pipeline must be a str or a Request, not " + type(item).__name__)
+        if isinstance(request.body, BodyFollowing):
+            raise ValueError("the body of a request in a pipeline cannot be a BodyFollowing")
+        kind = protocol.send_request(request)
+        if kind is BodyKind.SOURCE and protocol.sends_body:
+            self._alone = request
+            self._link.source = pieces(request.body, protocol.body_length)
 
     def _flush(self) -> bool:
-        """Send what the transport takes; returns whether nothing is left. A failure to send leaves what
-        was received to be read."""
+        """Send what the transport takes; returns whether nothing is left. A failure to send leaves what was
+        received to be read."""
         link = self._link
         try:
-            while link.flush():
-                if self._source is None:
-                    return True
-                self._send_piece()
-            return False
-        except ConnectionClosed:
-            self._source = None
+            return link.flush()
+        except HTTPError as exc:
+            if exc is link.source_error:
+                raise
             return True
-
-    def _send_piece(self) -> None:
-        protocol = self._link.protocol
-        assert self._source is not None
-        if not protocol.sends_body:  # an answer has made the rest pointless
-            self._source = None
-            return
-        try:
-            piece = next(self._source, None)
-            if piece is not None:
-                protocol.write(piece)
-                return
-            self._source = None
-            if protocol.sends_body:
-                protocol.end_body()
-        except BaseException:
-            # The request has failed, and the connection with it: its body is not what was declared.
-            self._link.break_off()
-            raise
 
     # -- replacing the connection --
 
     def _co_usable(self) -> Step[bool]:
-        """Make sure of a connection that requests can go out on; False when there is nothing left to send."""
+        """Make sure of a connection that requests can go out on; False when there is nothing left to do."""
         link, window = self._link, self._window
         protocol = link.protocol
-        if protocol.receiving.parser.waiting_count:
+        if protocol.receiving.parser.waiting_count or (
+            link.transport is not None and not link.broken and protocol.outbox
+        ):
             return True
         waiting = self._backlog.draw(1)
         if not waiting:
-            return False
+            return protocol.sends_body and not link.broken
         self._backlog.put_back(waiting)
-        if self._fresh and link.transport is not None and protocol.answers:
+        if link.transport is not None and not link.broken and self._fresh:
             link.look()  # whether it has been closed while it was idle
-        if link.transport is None or link.broken or not protocol.reusable or window.spent:
-            yield from link.co_connect()
+        if link.transport is None or link.broken or not protocol.alive or window.spent:
+            link.close()
             self._fresh = True
+            yield from link.co_connect()
         if self._fresh:
             self._fresh = False
             self._need = None
@@ -277,24 +255,35 @@ class Pipeline:
         return True
 
     def _end_announced(self) -> None:
-        """The last response said that the connection ends with it: what is outstanding will not be
-        answered on it."""
+        """The last response said that the connection ends with it: what is outstanding will not be answered on
+        it."""
         self._window.closed()
         self._backlog.put_back(self._link.protocol.receiving.outstanding)
         self._link.close()
 
-    def _after_loss(self, error: HTTPError) -> list[Outcome]:
-        """Sort what was outstanding on a link that failed."""
-        protocol = self._link.protocol
+    def _after_failure(self, error: Exception) -> list[Outcome]:
+        """Sort what was outstanding on a link that failed; raises what is not the link's failure."""
+        link = self._link
+        if link.transport is None:
+            raise error  # it was not even connected
+        protocol = link.protocol
         waiting = protocol.receiving.outstanding
-        facts = protocol.unanswered()
-        self._source = None
+        if error is link.source_error and waiting:
+            # Its own body's fault: it went alone, and is not sent again.
+            failed = True
+        elif isinstance(error, HTTPError):
+            link.report(error)
+            failed = self._window.lost(protocol.unanswered(), error)
+        else:
+            raise error
         failures: list[Outcome] = []
-        if self._window.lost(facts, error):
-            failures.append(self._window.failed(facts[0].request, error))
+        if failed:
+            request = waiting[0]
+            failure = self._window.failed(Request("GET", request) if isinstance(request, str) else request, error)
+            failures.append(failure)
             waiting = waiting[1:]
         self._backlog.put_back(waiting)
-        self._link.close()
+        link.close()
         return failures
 
     def _co_finish_reading(self) -> Step[None]:
@@ -309,7 +298,7 @@ class Pipeline:
                 yield from self._co_drain()
         if response.complete_by is not None:
             self._window.answered(1)
-            if not response.persistent:
+            if not link.protocol.alive:
                 self._end_announced()
             return
         waiting = link.protocol.receiving.outstanding

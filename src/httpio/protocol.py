@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 from httpio.exceptions import ExcessBodyData, StateError, Unanswered, Where
@@ -64,20 +65,22 @@ class Protocol:
     gives them.
     """
 
-    def __init__(
-        self, defaults: Sequence[tuple[bytes, bytes, bytes]], limits: Limits, lenient: Lenient
-    ) -> None:
+    def __init__(self, defaults: Sequence[tuple[bytes, bytes, bytes]], limits: Limits, lenient: Lenient) -> None:
         self.sending = Sending.IDLE
         self.receiving = ReceivingHalf(limits, lenient)
-        self.answers = 0
-        """Final responses so far."""
         self._defaults = defaults
         lines = [b"%b: %b\r\n" % (name, value) for name, _, value in defaults]
         self._rest_of_get = b" HTTP/1.1\r\n%b\r\n" % b"".join(lines)
         self.outbox: deque[Outgoing] = deque()
         """What the transport is to take, in order."""
         self._frame: Frame | None = None
+        self._moving = Lock()
         self._body_left: int | None = 0
+
+    def _move(self, event: Send) -> None:
+        # A reader's answer may stop what a sender has just ended.
+        with self._moving:
+            self.sending = move(SENDING, self.sending, event)
 
     # -- requests --
 
@@ -101,7 +104,7 @@ class Protocol:
         else:
             event = Send.REQUEST_AHEAD if ahead else Send.REQUEST
         self.receiving.expect(request, self._fact(request.method, frame))
-        self.sending = move(SENDING, self.sending, event)
+        self._move(event)
         if ahead:
             self._frame = frame
             self._body_left = frame.length
@@ -141,13 +144,11 @@ class Protocol:
         return True
 
     def send_target(self, target: str) -> bool:
-        """The same for one GET request."""
-        if self.sending is not Sending.IDLE:
-            raise StateError(f"no request can be sent now: {self.sending.value}")
+        """The same for one GET request, while the connection is `reusable`."""
         data = encode_target(target)
         if data is None:
             return False
-        self.receiving.expect(target)
+        self.receiving.parser.expect(target)
         self.outbox.append(Outgoing(b"GET %b%b" % (data, self._rest_of_get), 1))
         return True
 
@@ -180,7 +181,7 @@ class Protocol:
         self._end_body()
 
     def _end_body(self) -> None:
-        self.sending = move(SENDING, self.sending, Send.END)
+        self._move(Send.END)
         self._frame = None
 
     @property
@@ -195,7 +196,7 @@ class Protocol:
 
     def stop_sending(self) -> None:
         """Sending has failed, or an answer has made it pointless: what was not sent will not be."""
-        self.sending = move(SENDING, self.sending, Send.FAIL)
+        self._move(Send.FAIL)
 
     # -- responses --
 
@@ -203,25 +204,33 @@ class Protocol:
         """Take note of responses that are handed out; returns them. Here the two halves meet."""
         if not responses:
             return responses
-        self.answers += len(responses)
         last = responses[-1]
-        if self.sending is Sending.IDLE and last.persistent:
+        if self.sending is Sending.IDLE and last.persistent and not self.outbox:
             return responses
         if self.sending is Sending.HELD and last.framing != "tunnel":
-            self.sending = move(SENDING, self.sending, Send.ANSWERED)
-        if self.sends_body:
-            waiting = self.receiving.parser.waiting_count
-            early = waiting == (1 if self.receiving.open is not None else 0)
-            if (early and last.status >= 400) or not last.persistent:
-                last.request_complete = not early
+            self._move(Send.ANSWERED)
+        newest = self.receiving.parser.waiting_count == (1 if self.receiving.open is not None else 0)
+        if newest and (self.sends_body or self.outbox):
+            # An answer that comes while its request is still going out (RFC 9112 section 9.5).
+            if last.status >= 400 or not last.persistent or self.sending is Sending.BROKEN:
+                last.request_complete = False
                 self._stop()
-        elif not last.persistent and self.sending is not Sending.BROKEN:
+        elif not last.persistent:
             self._stop()
         return responses
 
     def _stop(self) -> None:
-        self.sending = move(SENDING, self.sending, Send.STOP)
+        """Nothing more is sent on this connection; what waits in the outbox never will be."""
+        if self.sending is not Sending.BROKEN:
+            self._move(Send.STOP)
         self._frame = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether neither half has come to its end."""
+        state = self.receiving.state
+        ended = self.sending in (Sending.DONE, Sending.STOPPED, Sending.BROKEN)
+        return not ended and state is not Receiving.ENDED and state is not Receiving.BROKEN
 
     @property
     def reusable(self) -> bool:
@@ -257,9 +266,7 @@ class Protocol:
 
     def where(self) -> Where:
         """The step of the exchange that a failure of the connection would interrupt now."""
-        return self.receiving.progress or (
-            "sending" if self.outbox or self.sends_body else "awaiting response"
-        )
+        return self.receiving.progress or ("sending" if self.outbox or self.sends_body else "awaiting response")
 
     def facts(self, where: Where | None = None) -> dict[str, Any]:
         """The facts that every error of a connection carries, as keyword arguments of `HTTPError`."""

@@ -1,6 +1,7 @@
 """The two halves of a connection as tables: what may happen in each state, and what state follows.
 
-A move that is not in its table is not allowed, and is a `StateError` for the caller who asked for it. The
+A move that is not in its table is not allowed, and is a `StateError` for the caller who asked for it. The parser
+knows by itself where the receiving half is, so that there is one truth; its table says what may follow. The
 halves meet in a few rules, which `protocol.py` keeps: an answer may stop the body that is being sent, and
 a response that ends the connection ends the sending too.
 """
@@ -29,7 +30,8 @@ class Sending(_Name):
     BODY = "the body of a request is being sent"
     LAST_BODY = "the body of the last request is being sent"
     HELD = "nothing may follow a CONNECT or an upgrade before its answer"
-    DONE = "no request may be sent on this connection any more"
+    DONE = "the last request has been sent"
+    STOPPED = "the peer wants nothing more on this connection"
     BROKEN = "sending has failed"
 
 
@@ -57,7 +59,7 @@ SENDING = MappingProxyType(
         (Sending.BODY, Send.END): Sending.IDLE,
         (Sending.LAST_BODY, Send.END): Sending.DONE,
         (Sending.HELD, Send.ANSWERED): Sending.IDLE,
-        **{(state, Send.STOP): Sending.DONE for state in Sending if state is not Sending.BROKEN},
+        **{(state, Send.STOP): Sending.STOPPED for state in Sending if state is not Sending.BROKEN},
         **{(state, Send.FAIL): Sending.BROKEN for state in Sending},
     }
 )

@@ -36,7 +36,7 @@ class Transport:
         """Whether the end of the stream, once received, was one that cannot have been forged or cut."""
         self.receive_wants = POLLIN
         self.send_wants = POLLOUT
-        self._arrival: PollNeeded | None = None
+        self._arrival = PollNeeded(self.fd, POLLIN)
 
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         """Receive into *buffer*, at most *size* bytes (0: its length). 0: the peer has closed; None:
@@ -56,9 +56,7 @@ class Transport:
 
     def quiet(self) -> bool:
         """Whether the peer has certainly sent nothing that was not received: neither bytes nor its close."""
-        if self._arrival is None:
-            self._arrival = PollNeeded(self.fd, POLLIN)
-        return not self.pending and not self._arrival.poll(0)
+        return not self._arrival.poll(0)
 
     @property
     def pending(self) -> bool:
@@ -94,6 +92,7 @@ class Transport:
     def abort(self) -> None:
         """End the connection at once, from any thread: whoever waits for it wakes up. The socket still has
         to be closed."""
+        self.clean = False  # what is received now ends here, and not at the peer's word
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -148,6 +147,9 @@ class TLSTransport(Transport):
             except ssl.SSLWantReadError:
                 self.send_wants = POLLIN
         return taken or None
+
+    def quiet(self) -> bool:
+        return not self.pending and super().quiet()
 
     @property
     def pending(self) -> bool:

@@ -25,12 +25,12 @@ class PollNeeded(tuple[int, int]):
     """
 
     deadline: float | None
-    _poll: Callable[[float | None], bool] | None
+    _wait: Callable[[float | None], object] | None
 
     def __new__(cls, fd: int, mask: int, deadline: float | None = None) -> PollNeeded:
         self = super().__new__(cls, (fd, mask))
         self.deadline = deadline
-        self._poll = None
+        self._wait = None
         return self
 
     @property
@@ -46,28 +46,28 @@ class PollNeeded(tuple[int, int]):
     def poll(self, timeout: float | None = None) -> bool:
         """Wait until the descriptor is ready, *timeout* seconds have passed, or the deadline has come; returns
         whether it is ready."""
+        wait = self._wait
+        if wait is None:
+            wait = self._wait = _waiter(self[0], self[1])
         if self.deadline is not None:
             left = max(0.0, self.deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        if self._poll is None:
-            self._poll = _poll_call(self[0], self[1])
-        return self._poll(timeout)
+        # Rounded up: a wait that returned a millisecond early would be made again at once.
+        return bool(wait(None if timeout is None else timeout and int(timeout * 1000) + 1))
 
     def __repr__(self) -> str:
         return f"PollNeeded(fd={self[0]}, mask={self[1]}, deadline={self.deadline})"
 
 
-def _poll_call(fd: int, mask: int) -> Callable[[float | None], bool]:
-    """A call that waits for one descriptor; kept, since to set it up costs more than to use it."""
-    if not hasattr(select, "poll"):
-        readers = [fd] if mask & POLLIN else []
-        writers = [fd] if mask & POLLOUT else []
-        return lambda timeout: any(select.select(readers, writers, writers, timeout))
-    poller = select.poll()
-    poller.register(fd, mask)
-    poll = poller.poll
-    # Rounded up: a poll that returns a millisecond early would be called again at once.
-    return lambda timeout: bool(poll(None if timeout is None else timeout and int(timeout * 1000) + 1))
+def _waiter(fd: int, mask: int) -> Callable[[float | None], object]:
+    """A call that waits for one descriptor, for so many milliseconds; to set it up costs more than to use it."""
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(fd, mask)
+        return poller.poll
+    readers = [fd] if mask & POLLIN else []
+    writers = [fd] if mask & POLLOUT else []
+    return lambda left: any(select.select(readers, writers, writers, None if left is None else left / 1000))
 
 
 Step: TypeAlias = Generator[PollNeeded, None, T]

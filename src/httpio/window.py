@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from httpio.exceptions import InvalidResponse, Unanswered, UnsupportedResponse
+from httpio.headers import encode_fields
 from httpio.messages import Request
 
 __all__ = ["Backlog", "Failure", "Window"]
@@ -232,6 +233,11 @@ class Window:
         self.done += 1
         return Failure(request, error, attempts)
 
+    @property
+    def attempts_so_far(self) -> int:
+        """How often the oldest request that is not answered was sent in vain."""
+        return self.attempts.get(self.done, 0)
+
     def attempts_of(self, number: int) -> int:
         """How often request *number* was sent until it was answered."""
         return self.attempts.pop(number, 0) + 1 if self.attempts else 1
@@ -256,11 +262,9 @@ def _may_ride(request: object) -> bool:
     request may not."""
     if not isinstance(request, Request) or not request.repeatable or request.method == "CONNECT":
         return False
-    headers = request.headers
-    if headers is None:
+    if request.headers is None:
         return True
-    names = headers.keys() if hasattr(headers, "keys") else [field[0] for field in headers]
-    return not any(
-        (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower() == "upgrade"
-        for name in names
-    )
+    try:
+        return all(name != b"upgrade" for _, name, _ in encode_fields(request.headers))
+    except (TypeError, ValueError):
+        return False

@@ -82,12 +82,12 @@ class Peer:
         if seen is None:
             return None
         if seen.field("Transfer-Encoding") is not None:
-            return seen._replace(body=self._chunks())
+            return seen._replace(body=self.chunks())
         length = int(seen.field("Content-Length") or 0)
         body = self.take(length)
         return seen._replace(body=body) if len(body) == length else None
 
-    def _chunks(self) -> bytes:
+    def chunks(self) -> bytes:
         body = b""
         while True:
             while b"\r\n" not in self.buffer:
@@ -251,3 +251,10 @@ def answers(peer: Peer) -> None:
     """The plain script: each request is answered with its target as the body."""
     while (seen := peer.request()) is not None:
         peer.answer(b"" if seen.method == "HEAD" else seen.target.encode())
+
+
+def server_context(chain: os.PathLike[str], key: os.PathLike[str]) -> ssl.SSLContext:
+    """The server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    return context

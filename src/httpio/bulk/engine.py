@@ -76,9 +76,7 @@ def fetch(
     What goes wrong with one object is the `error` of its result. A status outside 200 to 299 is a result
     like others. Raises ValueError or TypeError for bad *headers*, and what *items* raises.
     """
-    engine = _Engine(
-        map(_task_of_item, items), None, headers, ssl_context, timeout, connect_timeout, body_limit
-    )
+    engine = _Engine(map(_task_of_item, items), None, headers, ssl_context, timeout, connect_timeout, body_limit)
     return engine.run()
 
 
@@ -118,7 +116,8 @@ def _task_of_item(item: str | Request) -> _Task | Result:
 class _Lane:
     """The way to one origin: its connection, what waits for it, and what is out on it."""
 
-    def __init__(self, link: Link, backlog: _LaneBacklog) -> None:
+    def __init__(self, origin: Origin, link: Link, backlog: _LaneBacklog) -> None:
+        self.origin = origin
         self.link = link
         self.backlog = backlog
         self.queue: deque[_Task] = deque()
@@ -252,9 +251,7 @@ class _Engine:
                 self._ssl_context = ssl.create_default_context()
             context = self._ssl_context
         given = {name for _, name, _ in self._fields}
-        own = encode_fields(
-            {"Host": origin.field, "Accept-Encoding": "identity", "User-Agent": f"httpio/{VERSION}"}
-        )
+        own = encode_fields({"Host": origin.field, "Accept-Encoding": "identity", "User-Agent": f"httpio/{VERSION}"})
         target = Target(
             host=origin.host,
             port=origin.port,
@@ -268,7 +265,7 @@ class _Engine:
         )
         timeout, connect_timeout = self._timeouts
         backlog = _LaneBacklog(self)
-        lane = backlog.lane = _Lane(Link(target, timeout, connect_timeout, None), backlog)
+        lane = backlog.lane = _Lane(origin, Link(target, timeout, connect_timeout, None), backlog)
         return lane
 
     # -- one lane --
@@ -289,15 +286,16 @@ class _Engine:
                     continue
                 if not batch:
                     if lane.out:
-                        raise RuntimeError(
-                            f"{len(lane.out)} requests were lost on the way to {lane.link.target.host}"
-                        )
+                        raise RuntimeError(f"{len(lane.out)} requests were lost on the way to {lane.link.target.host}")
                     return
                 refused = 0
                 for outcome in batch:
                     yield from self._co_take(lane, pipeline, outcome)
         finally:
-            pipeline.close()
+            # The origin may have had all it is to get: its place, and its descriptor, are for others.
+            lane.link.close()
+            if not lane.queue and lane.error is None:
+                self._lanes.pop(lane.origin, None)
 
     def _co_take(self, lane: _Lane, pipeline: Pipeline, outcome: Outcome) -> Step[None]:
         task = lane.out[0]
@@ -339,9 +337,7 @@ class _Engine:
         except OSError as exc:
             return result._replace(error=exc)
 
-    def _co_save(
-        self, sink: FolderSink, lane: _Lane, pipeline: Pipeline, result: Result
-    ) -> Step[Result | None]:
+    def _co_save(self, sink: FolderSink, lane: _Lane, pipeline: Pipeline, result: Result) -> Step[Result | None]:
         """Bring the body that is being received into the sink; None: it was cut short, and its request is
         sent again."""
         link = lane.link
@@ -358,8 +354,9 @@ class _Engine:
             return result._replace(path=writer.commit())
         except HTTPError as exc:
             writer.abort()
-            hopeless = isinstance(exc, UnsupportedResponse)
-            return None if not hopeless and pipeline.repeat() else result._replace(error=exc)
+            if not isinstance(exc, UnsupportedResponse) and pipeline.repeat():
+                return None
+            return result._replace(error=exc, attempts=lane.window.attempts_so_far)
         except OSError as exc:
             return result._replace(error=exc)
         except BaseException:
