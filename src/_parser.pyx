@@ -35,6 +35,7 @@ cdef enum:
     BUFFER_SIZE = 131072      # of the receive buffer
     DIRECT_SIZE = 65536       # most bytes received at once straight into a body
     FIRST_BODY = 1048576      # most bytes set aside for a body on its Content-Length's word alone
+    MOST_FIELDS = 1000000     # that a limit may allow
     CONTEXT = 32              # bytes shown on each side of an error
 
 cdef enum State:
@@ -90,7 +91,7 @@ cdef int on_header_field(llhttp_t* http, const char* at, size_t size) noexcept n
     if s.in_name:
         s.fields[s.count].name_size += <uint32_t>size
         return 0
-    if s.count == s.allowed:
+    if s.count >= s.allowed:
         s.problem = TOO_MANY_FIELDS
         return HPE_USER
     field = &s.fields[s.count]
@@ -270,9 +271,13 @@ cdef class ResponseHead:
     @property
     def reason(self):
         """The reason phrase, which may be empty."""
-        cdef const char* text = PyBytes_AS_STRING(self._section) + self._count * sizeof(Field)
-        cdef const char* end = PyBytes_AS_STRING(self._section) + PyBytes_GET_SIZE(self._section)
+        cdef const char* text
+        cdef const char* end
         cdef const char* stop
+        if self._section is None:
+            return ""
+        text = PyBytes_AS_STRING(self._section) + self._count * sizeof(Field)
+        end = PyBytes_AS_STRING(self._section) + PyBytes_GET_SIZE(self._section)
         text += 12    # behind the status code
         if text[0] == c' ':
             text += 1
@@ -320,6 +325,7 @@ cdef class ResponseParser:
     cdef char* buffer
     cdef Py_ssize_t start, end          # the bytes of the buffer that wait to be parsed
     cdef int exports
+    cdef Py_ssize_t exported            # room that was exported last, until it is known how much was received
     cdef bint exports_body              # what is exported is the tail of the body under way
     cdef char* carry                    # the part of a section that came in earlier inputs
     cdef Py_ssize_t carry_size, carry_room
@@ -381,7 +387,11 @@ cdef class ResponseParser:
         self.ring = 16
         self.items = <PyObject**>PyMem_Malloc(self.ring * sizeof(PyObject*))
         self.facts = <unsigned char*>PyMem_Malloc(self.ring)
-        allowed = max(self.max_headers, self.max_trailers, 1)
+        allowed = max(self.max_headers, self.max_trailers)
+        if min(self.max_headers, self.max_trailers, self.max_interim) < 0 or allowed > MOST_FIELDS:
+            raise ValueError(f"a limit on the number of fields is between 0 and {MOST_FIELDS}")
+        if min(self.max_line_size, self.max_field_size, self.max_leading, self.section.max_line, self.section.max_extensions) < 0:
+            raise ValueError("a limit on a size cannot be negative")
         self.section.fields = <Field*>PyMem_Malloc((allowed + 1) * sizeof(Field))
         if self.items is NULL or self.facts is NULL or self.section.fields is NULL:
             raise MemoryError
@@ -410,6 +420,7 @@ cdef class ResponseParser:
     cpdef expect(self, request, int fact=0):
         """Note one more outstanding request: any object, which becomes the response's; fact: 1 HEAD, 2 CONNECT, 4 upgrade asked."""
         cdef Py_ssize_t slot
+        self.note_surplus()
         if self.waiting == self.ring:
             self.grow_ring()
         slot = (self.first + self.waiting) & (self.ring - 1)
@@ -472,7 +483,9 @@ cdef class ResponseParser:
         if self.response is None:
             return 0
         if self.state == LENGTH:
-            return self.response._length - <long long>self.remaining + (self.end - self.start)
+            return self.response._length - <long long>(self.remaining - min(self.remaining, <uint64_t>(self.end - self.start)))
+        if self.state == UNTIL_CLOSE and self.streamed:
+            return self.body_size + (self.end - self.start)
         return self.body_size
 
     @property
@@ -483,6 +496,7 @@ cdef class ResponseParser:
     @property
     def reusable(self):
         """Whether a response to a further request can come: nothing is broken, ended, or unasked for."""
+        self.note_surplus()
         if self.surplus or self.at_eof:
             return False
         return not self.given_up and (
@@ -498,9 +512,16 @@ cdef class ResponseParser:
             return 3
         if self.streamed:
             return 2
+        self.note_surplus()
         if self.state == ENDED or self.at_eof or self.surplus:
             return 4
         return 1 if self.waiting else 0
+
+    cdef void note_surplus(self) noexcept:
+        """Nothing is outstanding, and bytes are here: but for empty lines, they answer nothing."""
+        if self.waiting == 0 and self.end > self.start and self.state == HEAD and not self.surplus:
+            self.start = self.skip_line_ends(self.buffer + self.start, self.buffer + self.end) - self.buffer
+            self.surplus = self.end > self.start
 
     def give_up(self):
         """The connection has failed: nothing that may still come is to be trusted."""
@@ -532,7 +553,7 @@ cdef class ResponseParser:
             self.buffer = <char*>PyMem_Malloc(BUFFER_SIZE)
             if self.buffer is NULL:
                 raise MemoryError
-        if self.start == self.end and not self.slice_size:
+        if self.start == self.end and not self.slice_size and not self.exported:
             self.start = self.end = 0
         return BUFFER_SIZE - self.end
 
@@ -541,7 +562,10 @@ cdef class ResponseParser:
                 and self.remaining >= DIRECT_SIZE)
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        cdef Py_ssize_t room = self.make_room()
+        cdef Py_ssize_t room
+        self.check_not_exported()
+        self.exported = 0
+        room = self.make_room()
         if room == 0:
             raise BufferError("the receive buffer is full")
         if self.fills_body():
@@ -551,17 +575,23 @@ cdef class ResponseParser:
         else:
             PyBuffer_FillInfo(view, self, self.buffer + self.end, room, 0, flags)
             self.exports_body = False
+        self.exported = room
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer* view):
         self.exports -= 1
 
+    cdef int check_not_exported(self) except -1:
+        if self.exports:
+            raise BufferError("the parser's buffer is exported")
+        return 0
+
     def buffer_updated(self, Py_ssize_t received):
         """Parse, after *received* bytes were written to the buffer that the parser exported; returns as `parse` does."""
-        if self.exports:
-            raise BufferError("the parser's buffer is still exported")
-        if received < 0 or received > (self.make_room()):
+        self.check_not_exported()
+        if received < 0 or received > self.exported:
             raise ValueError("more bytes received than there was room for")
+        self.exported = 0
         if self.exports_body:
             self.exports_body = False
             self.body_size += received
@@ -585,9 +615,10 @@ cdef class ResponseParser:
         cdef list out = []
         cdef const char* stop
         self.feeding = False
+        self.check_not_exported()
         if self.state == BROKEN:
             raise self.error_class(self.error_text)
-        if self.end > self.start or self.state == ENDED:
+        if self.end > self.start:
             stop = self.run(self.buffer + self.start, self.buffer + self.end, out)
             self.start = stop - self.buffer
         return out
@@ -602,10 +633,13 @@ cdef class ResponseParser:
         cdef Py_buffer view
         cdef const char* stop
         cdef const char* at
+        self.check_not_exported()
         if self.state == BROKEN:
             raise self.error_class(self.error_text)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
+            self.exported = 0
+            self.exports_body = False
             self.feeding = True
             at = <const char*>view.buf
             if view.len == 0:
@@ -625,10 +659,18 @@ cdef class ResponseParser:
 
     cdef const char* run(self, const char* p, const char* end, list out) except NULL:
         """Parse from *p* as far as this form goes; returns where it stopped."""
+        try:
+            return self.run_on(p, end, out)
+        except BaseException as exc:
+            if self.state != BROKEN:    # an object could not be made: where llhttp stands is not known any more
+                self.fail(self.invalid, f"parsing was interrupted by {type(exc).__name__}", p, p)
+            raise
+
+    cdef const char* run_on(self, const char* p, const char* end, list out) except NULL:
         cdef bint single = self.feeding or self.body_limit < 0
         cdef Py_ssize_t before = len(out)    # feed may find responses that were not taken yet
         self.input = p
-        while True:
+        while not self.surplus:
             if self.state == HEAD:
                 p = self.read_head(p, end, out)
             elif self.state == LENGTH or self.state == CHUNKED or self.state == UNTIL_CLOSE:
@@ -692,13 +734,17 @@ cdef class ResponseParser:
         s.allowed = allowed
         s.in_name = s.in_value = False
         s.problem = NONE
+        if self.lenient & LENIENT_LF:
+            llhttp_set_lenient_optional_cr_before_lf(&s.http, 1)
         self.trailing = trailing
         self.in_section = True
 
     cdef bint section_too_large(self, const char* p) noexcept:
         cdef Section* s = &self.section
         cdef Py_ssize_t size = s.carried + (p - s.base)
-        return size > self.max_field_size or (s.count == 0 and not s.in_name and not self.trailing and size > self.max_line_size)
+        # A whole status line is measured by itself: here its line end counts.
+        return size > self.max_field_size or (
+            s.count == 0 and not s.in_name and not self.trailing and size > self.max_line_size + 2)
 
     cdef const char* fail_section(self, const char* p, const char* end) except? NULL:
         cdef Section* s = &self.section
@@ -750,8 +796,8 @@ cdef class ResponseParser:
                 for k in range(field.name_size):
                     if not is_tchar(<unsigned char>text[field.name + k]):
                         return "a field name holds what is not a token character"
-                for k in range(field.value_size):
-                    if text[field.value + k] in (0, c'\r', c'\n'):
+                for k in range(field.name + field.name_size, field.value + field.value_size if field.value_size else 0):
+                    if text[k] in (0, c'\r', c'\n'):
                         return "a field value holds CR, LF or NUL"
         return None
 
@@ -790,7 +836,9 @@ cdef class ResponseParser:
         head._item = <object>self.items[self.first]
         self.in_section = False
         self.leading = 0
+        self.slice_size = 0    # what nobody read of a body before is not this one's
 
+        head.informational = ()
         if head.status < 200 and head.status != 101:
             head._end = NO_BODY
             self.interim.append(head)
@@ -806,8 +854,6 @@ cdef class ResponseParser:
             head.informational = tuple(self.interim)
             self.interim = []
             self.interim_size = 0
-        else:
-            head.informational = ()
         self.begin_body(head, out)
         return p
 
@@ -917,6 +963,7 @@ cdef class ResponseParser:
             self.state = CHUNKED
             # llhttp misses "chunked<TAB>" and "chunked,", which the list rule allows
             s.http.flags |= F_CHUNKED | F_TRANSFER_ENCODING
+            llhttp_set_lenient_optional_cr_before_lf(&s.http, 0)    # of header sections only
             llhttp_resume(&s.http)
             s.line = NULL
             s.line_carried = 2
@@ -1136,10 +1183,13 @@ cdef class ResponseParser:
 
     cdef Py_ssize_t copy_out(self, char* at, Py_ssize_t room) except -1:
         cdef Py_ssize_t size, done = 0
+        self.check_not_exported()
+        if self.state == UNFRAMED:
+            self.error_class = self.unsupported
+            self.error_text = "an HTTP/1.1 response with neither Content-Length, chunked coding nor Connection: close"
+            self.state = BROKEN
         if self.state == BROKEN:
             raise self.error_class(self.error_text)
-        if self.state == UNFRAMED:
-            raise self.unsupported("an HTTP/1.1 response with neither Content-Length, chunked coding nor Connection: close")
         while True:
             if self.slice_size:
                 size = min(self.slice_size, room - done)

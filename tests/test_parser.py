@@ -1,4 +1,4 @@
-"""The compiled parser: its two forms, where bodies go, its limits, and what it does when it fails or is dropped."""
+"""The compiled parser: its two forms, where bodies go, limits, errors, and what becomes of memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from httpio.exceptions import InvalidResponse, UnsupportedResponse
 from httpio.messages import HTTPResponse, Lenient, Limits
 
 PLAIN, IS_HEAD, IS_CONNECT, ASKS_UPGRADE = 0, 1, 2, 4
+IDLE, AWAITING, OPEN, TUNNEL, ENDED, BROKEN = range(6)  # the parser's stages
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -56,7 +57,7 @@ def read_all(parser, size=100):
 
 
 class Exchange:
-    """Brings pieces to a parser in one of its forms, and reads every body at once. `found`: (response, content) pairs."""
+    """Brings pieces to a parser in one form, and reads every body at once. `found`: (response, content)."""
 
     def __init__(self, form, parser):
         self.parser = parser
@@ -296,20 +297,21 @@ class TestFeed:
         assert parser.read(100) == (b"" if limit > 0 else b"two")
 
 
+ENDS_BY = {
+    "length": lambda body: sized(body),
+    "last chunk": lambda body: CHUNKED + chunks(*[body[i : i + 3] for i in range(0, len(body), 3)]),
+    "close": lambda body: TO_CLOSE + body,
+}
+
+
 class TestBodyLimit:
     """Where a body goes: into the response, or to whoever reads."""
 
-    KINDS = {
-        "length": lambda body: sized(body),
-        "last chunk": lambda body: CHUNKED + chunks(*[body[i : i + 3] for i in range(0, len(body), 3)]),
-        "close": lambda body: TO_CLOSE + body,
-    }
-
     @in_both_forms
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", ENDS_BY)
     @pytest.mark.parametrize("limit", [-1, 0, 9, 10, 11])
     def test_outgrown_or_not(self, form, kind, limit):
-        wire = self.KINDS[kind](b"0123456789")
+        wire = ENDS_BY[kind](b"0123456789")
         for pieces in ways(wire):
             exchange = Exchange(form, make(limit=limit))
             [(response, content)] = exchange.run(pieces, eof=kind == "close")
@@ -330,7 +332,11 @@ class TestBodyLimit:
     def test_a_collected_body_after_one_that_was_outgrown(self, form):
         exchange = Exchange(form, make(0, 0, 0, limit=5))
         found = exchange.run([CHUNKED + chunks(b"abcdef", b"gh"), CHUNKED + chunks(), CHUNKED + chunks(b"xyz")])
-        assert [(r.body, content) for r, content in found] == [(None, b"abcdefgh"), (b"", b""), (b"xyz", b"xyz")]
+        assert [(r.body, content) for r, content in found] == [
+            (None, b"abcdefgh"),
+            (b"", b""),
+            (b"xyz", b"xyz"),
+        ]
 
     def test_a_length_beyond_belief_allocates_nothing(self):
         for limit in (-1, 1 << 50):
@@ -414,14 +420,13 @@ class TestReading:
         assert target == b"abcd"
         for _ in range(2):
             with pytest.raises(InvalidResponse, match="after chunk data"):
-                while parser.read_into(target):
-                    pass
+                read_all(parser)
         assert response.complete_by is None
         assert parser.progress == "in body"
         with pytest.raises(InvalidResponse):
             parser.read(10)
         assert not parser.reusable
-        assert parser.ended
+        assert parser.stage == BROKEN
 
     def test_an_unframed_response_gives_its_head_and_no_body(self):
         parser = make()
@@ -489,8 +494,8 @@ class TestDirect:
 class TestInterim:
     @in_both_forms
     def test_comes_with_the_final_response(self, form):
-        wire = b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 100 \r\n\r\nHTTP/1.0 150 X\r\nConnection: close\r\n"
-        wire += b"Content-Length: 5\r\n\r\n" + sized(b"final") + EMPTY
+        wire = b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 100 \r\n\r\n"
+        wire += b"HTTP/1.0 150 X\r\nConnection: close\r\nContent-Length: 5\r\n\r\n" + sized(b"final") + EMPTY
         for pieces in ways(wire):
             [(response, content), (second, _)] = Exchange(form, make(0, 0)).run(pieces)
             assert [r.status for r in response.informational] == [103, 100, 150]
@@ -525,7 +530,8 @@ class TestNoBody:
 
 class TestTunnel:
     @pytest.mark.parametrize(
-        ("fact", "head"), [(IS_CONNECT, OK), (ASKS_UPGRADE, b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n")]
+        ("fact", "head"),
+        [(IS_CONNECT, OK), (ASKS_UPGRADE, b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n")],
     )
     def test_what_follows_is_left_over(self, fact, head):
         parser = make(fact, 0)
@@ -533,7 +539,7 @@ class TestTunnel:
         assert (response.framing, response.complete_by, response.persistent) == ("tunnel", "no body", False)
         assert parser.parse() == []
         assert not parser.reusable
-        assert parser.ended
+        assert parser.stage == TUNNEL
         assert parser.leftover() == b"HTTP/9 \x00raw"
         assert parser.leftover() == b""
         fed = make(fact)
@@ -558,7 +564,7 @@ class TestSurplus:
         assert response.body == b"good"
         assert parser.surplus
         assert not parser.reusable
-        assert parser.ended
+        assert parser.stage == ENDED
         assert parser.parse() == []
 
     def test_before_any_request(self):
@@ -574,6 +580,40 @@ class TestSurplus:
         assert parser.reusable
         parser.expect("next")
         assert put(parser, b"\r\n" + EMPTY)[0]._item == "next"
+
+
+class TestStage:
+    def test_each(self):
+        parser = make(0, 0, 0, limit=3)
+        stages = [ResponseParser(HTTPResponse, InvalidResponse, UnsupportedResponse).stage, parser.stage]
+        put(parser, b"HTTP/1.1 103 E\r\n\r\n" + OK)
+        stages.append(parser.stage)
+        put(parser, b"Content-Length: 0\r\n\r\n" + sized(b"abcd")[:-4])
+        stages.append(parser.stage)
+        put(parser, b"abcd")
+        assert parser.read(9) == b"abcd"
+        stages.append(parser.stage)
+        put(parser, OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+        stages.append(parser.stage)
+        parser.give_up()
+        assert [*stages, parser.stage] == [IDLE, AWAITING, AWAITING, OPEN, AWAITING, ENDED, BROKEN]
+
+    def test_given_up(self):
+        parser = make(0, 0)
+        put(parser, sized(b"abc"))
+        assert parser.reusable
+        parser.give_up()
+        assert (parser.stage, parser.reusable) == (BROKEN, False)
+        assert parser.read(9) == b"abc"  # what is here stands
+
+    def test_eof(self):
+        parser = make()
+        put(parser, TO_CLOSE + b"abc")
+        assert not parser.at_eof
+        parser.eof()
+        assert (parser.stage, parser.at_eof) == (OPEN, True)
+        parser.read(9)
+        assert parser.stage == ENDED
 
 
 class TestEof:
@@ -599,14 +639,16 @@ class TestEof:
         assert (response.complete_by, parser.read(2), response.complete_by) == (None, b"bo", None)
         assert (parser.read(5), response.complete_by) == (b"dy", "close")
 
-    @pytest.mark.parametrize("wire", [b"", b"HTTP/1.", EMPTY[:-2], sized(b"abc")[:-1], CHUNKED + b"0\r\n", OK + b"\r\n"])
+    @pytest.mark.parametrize(
+        "wire", [b"", b"HTTP/1.", EMPTY[:-2], sized(b"abc")[:-1], CHUNKED + b"0\r\n", OK + b"\r\n"]
+    )
     def test_in_the_middle(self, wire):
         for limit in (-1, KEPT):
             parser = make(limit=limit)
             put(parser, wire)
             assert parser.eof() == []
             assert parser.outstanding == (0,)
-            assert parser.ended
+            assert not parser.reusable
 
 
 class TestErrors:
@@ -725,6 +767,18 @@ def trailer_section(size):
 
 # Limit, its value, the wire that has as much of it, and the words of the refusal.
 LIMITS = {
+    "chunk line": (
+        Limits(max_chunk_line=20),
+        20,
+        lambda n: CHUNKED + b"1\r\nx\r\n" + b"2;" + b"e" * (n - 2) + b"\r\nxy\r\n0\r\n\r\n",
+        "max_chunk_line",
+    ),
+    "last chunk line": (
+        Limits(max_chunk_line=20),
+        20,
+        lambda n: CHUNKED + b"1\r\nx\r\n" + b"0;" + b"e" * (n - 2) + b"\r\n\r\n",
+        "max_chunk_line",
+    ),
     "status line": (Limits(max_line_size=60), 60, status_line, "max_line_size"),
     "field line": (Limits(max_line_size=60), 60, field_line, "max_line_size"),
     "trailer line": (
@@ -747,30 +801,32 @@ LIMITS = {
         "max_interim",
     ),
     "interim bytes": (Limits(max_field_size=150), 150, interim_bytes, "max_interim"),
-    "chunk line": (Limits(max_chunk_line=20), 20, lambda n: CHUNKED + chunks(b"a") + b"", "max_chunk_line"),
     "extensions": (
         Limits(max_chunk_ext=20),
         20,
         lambda n: CHUNKED + b"1;ab=cdefgh\r\nx\r\n" + b"1;" + b"y" * (n - 8) + b"\r\nx\r\n0\r\n\r\n",
         "max_chunk_ext",
     ),
-    "trailers": (Limits(max_trailers=3), 3, lambda n: CHUNKED + chunks(trailers=b"N: v\r\n" * n), "max_trailers"),
-    "no trailers": (Limits(max_trailers=0), 0, lambda n: CHUNKED + chunks(trailers=b"N: v\r\n" * n), "max_trailers"),
+    "trailers": (
+        Limits(max_trailers=3),
+        3,
+        lambda n: CHUNKED + chunks(trailers=b"N: v\r\n" * n),
+        "max_trailers",
+    ),
+    "no trailers": (
+        Limits(max_trailers=0),
+        0,
+        lambda n: CHUNKED + chunks(trailers=b"N: v\r\n" * n),
+        "max_trailers",
+    ),
     "trailer section": (Limits(max_field_size=150), 150, trailer_section, "max_field_size"),
-    "leading": (Limits(max_leading=10), 10, lambda n: b"\r\n" * (n // 2) + b"\n" * (n % 2) + EMPTY, "max_leading"),
+    "leading": (
+        Limits(max_leading=10),
+        10,
+        lambda n: b"\r\n" * (n // 2) + b"\n" * (n % 2) + EMPTY,
+        "max_leading",
+    ),
 }
-LIMITS["chunk line"] = (
-    Limits(max_chunk_line=20),
-    20,
-    lambda n: CHUNKED + b"1\r\nx\r\n" + b"2;" + b"e" * (n - 2) + b"\r\nxy\r\n0\r\n\r\n",
-    "max_chunk_line",
-)
-LIMITS["last chunk line"] = (
-    Limits(max_chunk_line=20),
-    20,
-    lambda n: CHUNKED + b"1\r\nx\r\n" + b"0;" + b"e" * (n - 2) + b"\r\n\r\n",
-    "max_chunk_line",
-)
 
 
 @in_both_forms
@@ -800,40 +856,44 @@ def test_a_negative_limit_is_refused(field):
         put(make(limits=Limits(**{field: -1})), CHUNKED + chunks(trailers=b"N: v\r\n"))
 
 
+FORGIVEN = {
+    "LF": b"HTTP/1.1 200 OK\nX: y\nContent-Length: 2\n\nab",
+    "CTL": OK + b"X: a\x01b\x7fc\r\nContent-Length: 2\r\n\r\nab",
+    "CHUNK_SPACE": CHUNKED + b"2 \t\r\nab\r\n0\r\n\r\n",
+    "UNTIL_CLOSE": OK + b"\r\nab",
+}
+
+
+NEVER_FORGIVEN = {
+    "NUL": OK + b"X: a\0b\r\n\r\n",
+    "bare CR": OK + b"X: a\rb\r\n\r\n",
+    "fold": OK + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    "fold of blanks": OK + b"X: a\r\n \r\nContent-Length: 0\r\n\r\n",
+    "fold of an empty value": OK + b"X:\r\n b\r\nContent-Length: 0\r\n\r\n",
+    "space in a name": OK + b"X Y: a\r\nContent-Length: 0\r\n\r\n",
+    "space before the colon": OK + b"X : a\r\nContent-Length: 0\r\n\r\n",
+    "control byte in a name": OK + b"X\x01: a\r\nContent-Length: 0\r\n\r\n",
+    "no name": OK + b": a\r\nContent-Length: 0\r\n\r\n",
+    "control byte in the reason": b"HTTP/1.1 200 O\x01K\r\nContent-Length: 0\r\n\r\n",
+    "length and coding": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 0\r\nContent-Length: 1\r\n\r\n",
+    "space in a chunk's size": CHUNKED + b"1 1\r\nab\r\n0\r\n\r\n",
+    "space before a chunk's size": CHUNKED + b" 2\r\nab\r\n0\r\n\r\n",
+    "NUL in a trailer": CHUNKED + b"0\r\nX: a\0b\r\n\r\n",
+    "fold of a trailer": CHUNKED + b"0\r\nX: a\r\n b\r\n\r\n",
+    "chunk data without CR": CHUNKED + b"2\r\nab\n0\r\n\r\n",
+    "chunk size without CR": CHUNKED + b"2\nab\r\n0\r\n\r\n",
+}
+
+
 class TestLenient:
     """Each flag lets its own fault through, and nothing else."""
 
-    FAULTS = {
-        "LF": b"HTTP/1.1 200 OK\nX: y\nContent-Length: 2\n\nab",
-        "CTL": OK + b"X: a\x01b\x7fc\r\nContent-Length: 2\r\n\r\nab",
-        "CHUNK_SPACE": CHUNKED + b"2 \t\r\nab\r\n0\r\n\r\n",
-        "UNTIL_CLOSE": OK + b"\r\nab",
-    }
-    NEVER = {
-        "NUL": OK + b"X: a\0b\r\n\r\n",
-        "bare CR": OK + b"X: a\rb\r\n\r\n",
-        "fold": OK + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
-        "fold of an empty value": OK + b"X:\r\n b\r\nContent-Length: 0\r\n\r\n",
-        "space in a name": OK + b"X Y: a\r\nContent-Length: 0\r\n\r\n",
-        "space before the colon": OK + b"X : a\r\nContent-Length: 0\r\n\r\n",
-        "control byte in a name": OK + b"X\x01: a\r\nContent-Length: 0\r\n\r\n",
-        "no name": OK + b": a\r\nContent-Length: 0\r\n\r\n",
-        "control byte in the reason": b"HTTP/1.1 200 O\x01K\r\nContent-Length: 0\r\n\r\n",
-        "length and coding": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-        "two lengths": OK + b"Content-Length: 0\r\nContent-Length: 1\r\n\r\n",
-        "space in a chunk's size": CHUNKED + b"1 1\r\nab\r\n0\r\n\r\n",
-        "space before a chunk's size": CHUNKED + b" 2\r\nab\r\n0\r\n\r\n",
-        "NUL in a trailer": CHUNKED + b"0\r\nX: a\0b\r\n\r\n",
-        "fold of a trailer": CHUNKED + b"0\r\nX: a\r\n b\r\n\r\n",
-        "chunk data without CR": CHUNKED + b"2\r\nab\n0\r\n\r\n",
-        "chunk size without CR": CHUNKED + b"2\nab\r\n0\r\n\r\n",
-    }
-
     @in_both_forms
     @pytest.mark.parametrize("flag", list(Lenient))
-    @pytest.mark.parametrize("fault", FAULTS)
+    @pytest.mark.parametrize("fault", FORGIVEN)
     def test_each_alone(self, form, flag, fault):
-        for pieces in ways(self.FAULTS[fault]):
+        for pieces in ways(FORGIVEN[fault]):
             exchange = Exchange(form, make(lenient=flag))
             if flag is Lenient[fault]:
                 [(response, content)] = exchange.run(pieces, eof=True)
@@ -846,9 +906,9 @@ class TestLenient:
 
     @in_both_forms
     @pytest.mark.parametrize("flag", [*Lenient, sum(Lenient)])
-    @pytest.mark.parametrize("fault", NEVER)
+    @pytest.mark.parametrize("fault", NEVER_FORGIVEN)
     def test_never(self, form, flag, fault):
-        for pieces in ways(self.NEVER[fault]):
+        for pieces in ways(NEVER_FORGIVEN[fault]):
             with pytest.raises(InvalidResponse):
                 Exchange(form, make(lenient=flag)).run(pieces)
 
@@ -864,19 +924,38 @@ class Item:
     """A request, as far as the parser is concerned, that shows when it is gone."""
 
 
+STOPS = {
+    "fresh": b"",
+    "in a head": OK + b"Na",
+    "behind an interim response": b"HTTP/1.1 103 E\r\n\r\nHTTP",
+    "in a length": OK + b"Content-Length: 100000\r\n\r\nabc",
+    "in chunks": CHUNKED + b"5\r\nab",
+    "in a chunk's size": CHUNKED + b"5;ab",
+    "in trailers": CHUNKED + b"0\r\nA: b",
+    "until the close": TO_CLOSE + b"ab",
+    "unframed": OK + b"\r\nab",
+    "ended": OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n",
+    "surplus": EMPTY * 30,
+    "broken": b"garbage",
+    "broken in chunks": CHUNKED + b"3\r\nabcdefgh",
+}
+
+
 class TestMemory:
     def test_references_stay_steady_over_100_000_responses(self):
         item = Item()
         parser = make(limit=KEPT)
         put(parser, EMPTY)
-        blob = (sized(b"ab", b"X: y\r\n") + b"HTTP/1.1 103 E\r\n\r\n" + CHUNKED + chunks(b"c", trailers=b"T: u\r\n")) * 100
+        blob = (
+            sized(b"ab", b"X: y\r\n") + b"HTTP/1.1 103 E\r\n\r\n" + CHUNKED + chunks(b"c", trailers=b"T: u\r\n")
+        ) * 100
 
         def go(rounds):
             for _ in range(rounds):
                 parser.expect_all([item] * 200)
                 for response in put(parser, blob):
                     assert response.body
-                    response.headers["x"], response.trailers  # noqa: B018
+                    response.headers["x"], response.trailers
 
         go(10)
         gc.collect()
@@ -887,25 +966,9 @@ class TestMemory:
         assert sys.getallocatedblocks() - blocks < 100
         assert not any(type(thing) is HTTPResponse for thing in gc.get_objects())
 
-    STATES = {
-        "fresh": b"",
-        "in a head": OK + b"Na",
-        "behind an interim response": b"HTTP/1.1 103 E\r\n\r\nHTTP",
-        "in a length": OK + b"Content-Length: 100000\r\n\r\nabc",
-        "in chunks": CHUNKED + b"5\r\nab",
-        "in a chunk's size": CHUNKED + b"5;ab",
-        "in trailers": CHUNKED + b"0\r\nA: b",
-        "until the close": TO_CLOSE + b"ab",
-        "unframed": OK + b"\r\nab",
-        "ended": OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n",
-        "surplus": EMPTY * 30,
-        "broken": b"garbage",
-        "broken in chunks": CHUNKED + b"3\r\nabcdefgh",
-    }
-
     @in_both_forms
     @pytest.mark.parametrize("limit", [-1, 1, KEPT])
-    @pytest.mark.parametrize("state", STATES)
+    @pytest.mark.parametrize("state", STOPS)
     def test_dropped_in_every_state(self, form, limit, state):
         items = [Item() for _ in range(20)]
         gone = [weakref.ref(item) for item in items]
@@ -915,11 +978,11 @@ class TestMemory:
         parser.expect_all(items)
         try:
             if form == "feed":
-                data = self.STATES[state]
+                data = STOPS[state]
                 while data and (taken := parser.feed(data)):
                     data = data[taken:]
             else:
-                put(parser, self.STATES[state])
+                put(parser, STOPS[state])
                 parser.read_into(bytearray(1))
         except (InvalidResponse, UnsupportedResponse):
             pass
@@ -943,9 +1006,16 @@ class TestClasses:
             __slots__ = ()
 
         for response_class in (ResponseHead, HTTPResponse, Own):
-            [response] = put(make(response_class=response_class), b"HTTP/1.0 299 It is\tfine\xe9 \r\nContent-Length: 0\r\n\r\n")
+            [response] = put(
+                make(response_class=response_class),
+                b"HTTP/1.0 299 It is\tfine\xe9 \r\nContent-Length: 0\r\n\r\n",
+            )
             assert type(response) is response_class
-            assert (response.status, response.version, response.reason.rstrip()) == (299, 10, "It is\tfine\xe9")
+            assert (response.status, response.version, response.reason.rstrip()) == (
+                299,
+                10,
+                "It is\tfine\xe9",
+            )
             assert not response.persistent
 
     @pytest.mark.parametrize("other", [object, int, Item, None, "x", ResponseHead.__call__])
@@ -989,7 +1059,7 @@ def lines(fields):
 
 @st.composite
 def messages(draw):
-    """(fact, wire, what must come of it); what must come is (status, fields, content, complete_by, trailers, interim)."""
+    """(fact, wire, outcome); the outcome is (status, fields, content, complete_by, trailers, interim)."""
     kind = draw(st.sampled_from(("length", "last chunk", "head", "204", "304")))
     fields, trailers = draw(FIELDS), []
     interim = draw(st.lists(st.sampled_from((100, 102, 103, 199)), max_size=2))
@@ -1012,7 +1082,11 @@ def messages(draw):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.data(), st.lists(messages(), min_size=1, max_size=5), st.lists(st.sampled_from((-1, 0, 5, 30, KEPT)), min_size=1))
+@given(
+    st.data(),
+    st.lists(messages(), min_size=1, max_size=5),
+    st.lists(st.sampled_from((-1, 0, 5, 30, KEPT)), min_size=1),
+)
 def test_any_sequence_of_responses_arrives_as_it_is(data, sequence, limits):
     wire = b"".join(part for _, part, _ in sequence)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=12)))
@@ -1023,7 +1097,14 @@ def test_any_sequence_of_responses_arrives_as_it_is(data, sequence, limits):
             exchange.parser.body_limit = limits[number % len(limits)]
             exchange.receive(piece)
         found = [
-            (r.status, r.fields(), content, r.complete_by, r.trailer_fields(), [i.status for i in r.informational])
+            (
+                r.status,
+                r.fields(),
+                content,
+                r.complete_by,
+                r.trailer_fields(),
+                [i.status for i in r.informational],
+            )
             for r, content in exchange.run([])
         ]
         assert found == [outcome for _, _, outcome in sequence]

@@ -117,7 +117,7 @@ def ids(row: corpus.Row) -> str:
 
 def assert_nothing_else_came(server: Scripted, targets: list[str], connections: int = 1) -> None:
     """The server got these requests, whole, and not a byte besides."""
-    server.settle()
+    server.settle(connections)
     assert server.targets() == targets
     assert server.received() == sum(len(seen.head) for seen in server.seen)
     assert server.connections == connections

@@ -221,16 +221,8 @@ class HTTPConnection:
     def co_write(self, buf: bytes | bytearray | memoryview) -> Step[None]:
         """As `write`."""
         self._refuse_in_pipeline()
-        link = self._link
-        if link.protocol.sends_body:
-            link.look()
-        protocol = link.protocol
-        if not protocol.sends_body and not protocol.alive and self.response_pending():
-            raise ConnectionClosed(
-                "the rest of the body is not wanted: read_response() tells why", **protocol.facts("sending")
-            )
-        protocol.write(buf)
-        yield from link.co_flush()
+        self._link.put_body(buf)
+        yield from self._link.co_flush()
 
     def write(self, buf: bytes | bytearray | memoryview) -> None:
         """Send the next bytes of a body that `BodyFollowing` announced.
@@ -244,7 +236,7 @@ class HTTPConnection:
     def co_end_body(self) -> Step[None]:
         """As `end_body`."""
         self._refuse_in_pipeline()
-        self._link.protocol.end_body()
+        self._link.put_body(None)
         yield from self._link.co_flush()
 
     def end_body(self) -> None:

@@ -13,7 +13,13 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Any, TypeAlias
 
-from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, DNSUnavailable, HostnameNotResolvable
+from httpio.exceptions import (
+    ConnectionClosed,
+    ConnectionTimedOut,
+    DNSUnavailable,
+    HostnameNotResolvable,
+    HTTPError,
+)
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, Step
 
 __all__ = ["SocketOption", "co_dial"]
@@ -149,7 +155,8 @@ def _co_connect(
         if source_address is not None:
             sock.bind(source_address)
         code = sock.connect_ex(address)
-        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        # On a Unix socket EWOULDBLOCK means that the peer's queue is full, and that nothing was begun.
+        if code == errno.EINPROGRESS or (code == errno.EWOULDBLOCK and family != getattr(socket, "AF_UNIX", None)):
             # SO_ERROR is 0 both before the end and after a success: only a peer's name tells them apart.
             while not (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) and not _has_peer(sock):
                 _check(deadline, f"connecting to {_readable(address)}")
@@ -194,8 +201,14 @@ def _co_handshake(
                 mask = POLLOUT
             _check(deadline, f"shaking hands with {host}")
             yield PollNeeded(tls.fileno(), mask, deadline)
-    except _PEER_GONE as exc:
+    except OSError as exc:
         tls.close()
+        if isinstance(exc, HTTPError):
+            raise
+        if exc.errno == errno.ETIMEDOUT:
+            raise ConnectionTimedOut("the TLS handshake timed out", where="connecting") from exc
+        if not isinstance(exc, _PEER_GONE):
+            raise
         raise ConnectionClosed("the peer closed the connection in the TLS handshake", where="connecting") from exc
     except BaseException:
         tls.close()

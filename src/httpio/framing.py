@@ -155,21 +155,20 @@ def _measure(method: str, body: Body) -> tuple[BodyKind, int | None]:
 
 
 def _file_length(file: Any) -> int | None:
-    """What a seekable file holds from its position on."""
+    """What a seekable file holds from its position on; None where that cannot be known."""
     try:
         if not file.seekable():
             return None
         position: int = file.tell()
-        try:
-            status: os.stat_result = os.fstat(file.fileno())
+        # A file that decompresses has a descriptor too, and its size is not that of what is read.
+        if isinstance(getattr(file, "raw", file), io.FileIO):
+            status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode):
                 return max(0, status.st_size - position)
-        except (OSError, AttributeError):
-            pass  # not a file of the operating system's
         end: int = file.seek(0, io.SEEK_END)
         file.seek(position)
         return max(0, end - position)
-    except (AttributeError, OSError):
+    except (AttributeError, OSError, ValueError):
         return None
 
 

@@ -68,6 +68,7 @@ class Link:
         self._sending = False  # a call is in `co_flush`
         self._reading = False  # a call waits for the peer
         self._right_to_receive = threading.Lock()
+        self._right_to_send = threading.Lock()  # held for a moment only: a reader sends too, while it waits
         self._start()
 
     def _start(self) -> None:
@@ -81,11 +82,11 @@ class Link:
         """The rest of the body being sent, where that comes from a file or an iterable."""
         self.source_error: Exception | None = None
         """What that file or iterable raised."""
-        self.sent = 0
-        """Bytes that the transport has taken."""
+        self._moved = 0  # bytes that the transport has taken or given
         self._exchange_end: float | None = None
         self._just_sent = False
         self._needs: dict[tuple[bool, int], PollNeeded] = {}
+        self._moving = threading.Lock()  # the sending half from one state to another: a reader may stop it
 
     # -- its ends --
 
@@ -161,8 +162,8 @@ class Link:
 
     def need(self, mask: int, earlier: PollNeeded | None, sending: bool = False) -> PollNeeded:
         """What to yield in order to wait; *earlier* is what was yielded last and did not help. Raises
-        ConnectionTimedOut."""
-        if earlier is not None:
+        ConnectionTimedOut when its time has passed and nothing has moved."""
+        if earlier is not None and earlier.moved == self._moved:
             due = earlier.deadline
             if due is not None and monotonic() >= due:
                 facts = self.protocol.facts("sending" if sending else None)
@@ -179,6 +180,7 @@ class Link:
         if need is None:
             need = self._needs[sending, mask] = PollNeeded(self._connected().fd, mask)
         need.deadline = due
+        need.moved = self._moved
         return need
 
     # -- sending --
@@ -187,6 +189,8 @@ class Link:
         """Check a request and put it into the outbox. Raises as `HTTPConnection.send_request` does; then nothing
         has changed, but that the peer may have been found to be gone."""
         protocol, parser, transport = self.protocol, self.parser, self.transport
+        if self._sending:
+            raise StateError("another thread is sending on this connection")
         if transport is not None and not parser.waiting_count and not transport.quiet():
             self.look()
         simple = method == "GET" and not headers and body is None
@@ -194,15 +198,37 @@ class Link:
             if self.broken or not protocol.alive:
                 raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
             request = Request(method, path, headers, body)
-            kind = protocol.send_request(request)
+            with self._moving:
+                kind = protocol.send_request(request)
             if kind is BodyKind.SOURCE and protocol.sends_body:
                 self.source = pieces(body, protocol.body_length)
         if self.deadline is not None:
             self.start_exchange()
 
+    def put_body(self, data: bytes | bytearray | memoryview | None) -> None:
+        """Put a piece of a body into the outbox; None: its end, where it is chunked."""
+        protocol = self.protocol
+        if self._sending:
+            raise StateError("another thread is sending on this connection")
+        if protocol.sends_body:
+            self.look()
+        with self._moving:
+            if not protocol.sends_body and not protocol.alive and (self.ready or self.parser.waiting_count):
+                raise ConnectionClosed(
+                    "the rest of the body is not wanted: read_response() tells why", **protocol.facts("sending")
+                )
+            if data is None:
+                protocol.end_body()
+            else:
+                protocol.write(data)
+
     def flush(self) -> bool:
         """Send what the transport takes now, and the pieces of `source` behind it; returns whether nothing is
         left to send. Raises ConnectionClosed, and what the source raises, which breaks the link."""
+        with self._right_to_send:
+            return self._flush()
+
+    def _flush(self) -> bool:
         transport = self.transport
         if transport is None:
             raise ConnectionClosed("the connection is closed")
@@ -218,7 +244,7 @@ class Link:
                     taken = transport.try_send(first.rest)
                     if taken is None:
                         return False
-                    self.sent += taken
+                    self._moved += taken
                     if taken == len(first.rest):
                         outbox.popleft()
                     else:
@@ -243,12 +269,13 @@ class Link:
         protocol = self.protocol
         try:
             piece = next(self.source, None)
-            if piece is not None:
-                protocol.write(piece)
-                return True
-            self.source = None
-            if protocol.sends_body:
-                protocol.end_body()
+            with self._moving:
+                if piece is not None:
+                    protocol.write(piece)
+                    return True
+                self.source = None
+                if protocol.sends_body:
+                    protocol.end_body()
             return bool(protocol.outbox)
         except Exception as exc:
             # The request's body is not what was declared: nothing can follow it.
@@ -271,10 +298,7 @@ class Link:
         self._sending = True
         need: PollNeeded | None = None
         try:
-            sent = self.sent
             while not self.flush():
-                if self.sent != sent:  # that is progress, and the time starts anew
-                    sent, need = self.sent, None
                 listening = self._may_listen()
                 wants = self._connected().send_wants
                 need = self.need(wants | POLLIN if listening else wants, need, sending=True)
@@ -302,7 +326,8 @@ class Link:
                 count = transport.try_receive_into(parser)
                 if count is not None:
                     responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
-                    self.ready.extend(protocol.answered(responses))
+                    self._moved += count
+                    self._hand_over(responses)
             except (HTTPError, OSError):
                 protocol.stop_sending()
             finally:
@@ -357,30 +382,33 @@ class Link:
         """
         if self.ready:
             return True
-        protocol, parser = self.protocol, self.parser
+        parser = self.parser
         try:
             responses = parser.parse() if parser.buffered else None
             if not responses:
-                transport = self.transport
-                if transport is None or not (parser.reusable or parser.progress):
+                if not (parser.reusable or parser.progress):
                     self._refuse_more()
-                count = transport.try_receive_into(parser)
+                count = self.receive_some(parser)
                 if count is None:
                     return False
-                responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
+                responses = parser.buffer_updated(count) if count else parser.eof(self._connected().clean)
         except HTTPError as exc:
             self.report(exc)
             raise
-        except OSError as exc:
-            lost = self._lost(exc, None)
-            self.break_off()
-            raise lost from exc
         if responses:
-            self.ready.extend(protocol.answered(responses))
+            self._hand_over(responses)
             return True
         if parser.at_eof:
             self.give_up("the peer closed the connection before the response was complete")
         return False
+
+    def _hand_over(self, responses: list[HTTPResponse]) -> None:
+        """Responses are ready. Where they have something to say to the sending half, it is told."""
+        protocol = self.protocol
+        if protocol.sending is not Sending.IDLE or protocol.outbox or not (responses and responses[-1].persistent):
+            with self._moving:
+                protocol.answered(responses)
+        self.ready.extend(responses)
 
     def _refuse_more(self) -> NoReturn:
         """No response can come: say why."""
@@ -397,7 +425,10 @@ class Link:
         if transport is None:
             raise ConnectionClosed("the connection is closed")
         try:
-            return transport.try_receive_into(target, size)
+            count = transport.try_receive_into(target, size)
+            if count:
+                self._moved += count
+            return count
         except OSError as exc:
             lost = self._lost(exc, None)
             self.break_off()
@@ -418,15 +449,14 @@ class Link:
         """What to wait for until more can be received. What could not be sent yet is sent meanwhile."""
         transport = self._connected()
         mask = transport.receive_wants
-        if not self._sending and (self.protocol.outbox or self.source is not None):
-            sent = self.sent
+        if (self.protocol.outbox or self.source is not None) and self._right_to_send.acquire(blocking=False):
             try:
-                if not self.flush():
+                if not self._flush() and not self._sending:
                     mask |= transport.send_wants
             except HTTPError:
                 pass  # an answer may be here all the same
-            if self.sent != sent:
-                earlier = None
+            finally:
+                self._right_to_send.release()
         return self.need(mask, earlier)
 
     # -- bodies --
@@ -487,7 +517,7 @@ class Link:
             elif direct:
                 parser.direct_received(count)
             else:
-                self.ready.extend(self.protocol.answered(parser.buffer_updated(count)))
+                self._hand_over(parser.buffer_updated(count))
         except HTTPError as exc:
             self.report(exc)
             raise

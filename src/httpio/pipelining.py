@@ -47,7 +47,6 @@ class Pipeline:
         self._fresh = True
         self._need: PollNeeded | None = None  # what was waited for last
         self._waiting_since = 0.0
-        self._sent = 0
 
     # -- one batch --
 
@@ -100,6 +99,8 @@ class Pipeline:
         link = self._link
         if self._failures:
             return self._take_failures()
+        if link.source_error is not None:
+            raise link.source_error
         if not (yield from self._co_usable()):
             return []
         receiving = link.protocol.receiving
@@ -134,9 +135,6 @@ class Pipeline:
         link = self._link
         transport = self._transport()
         now = monotonic()
-        if link.sent != self._sent:  # that is progress, and the time starts anew
-            self._sent = link.sent
-            self._need = None
         if self._need is None:
             self._waiting_since = now
         mask = transport.receive_wants if flushed else transport.receive_wants | transport.send_wants
@@ -165,12 +163,21 @@ class Pipeline:
             self._handed = last
         else:
             link.end_answer()
-            if not link.protocol.alive:
+            if self._is_last(last):
                 self._end_announced()
                 return outcomes
-        self._refill()
-        self._flush()
+        try:
+            self._refill()
+            self._flush()
+        except Exception as exc:
+            if exc is not link.source_error:  # the next call meets it; these responses stand
+                raise
         return outcomes
+
+    def _is_last(self, response: HTTPResponse) -> bool:
+        """Whether no response can follow this one, which is complete."""
+        protocol = self._link.protocol
+        return not response.persistent or not (protocol.alive or protocol.receiving.parser.waiting_count)
 
     # -- sending --
 
@@ -298,7 +305,7 @@ class Pipeline:
                 yield from self._co_drain()
         if response.complete_by is not None:
             self._window.answered(1)
-            if not link.protocol.alive:
+            if self._is_last(response):
                 self._end_announced()
             return
         waiting = link.protocol.receiving.outstanding

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from threading import Lock
 from typing import Any
 
 from httpio.exceptions import ExcessBodyData, StateError, Unanswered, Where
@@ -74,13 +73,10 @@ class Protocol:
         self.outbox: deque[Outgoing] = deque()
         """What the transport is to take, in order."""
         self._frame: Frame | None = None
-        self._moving = Lock()
         self._body_left: int | None = 0
 
     def _move(self, event: Send) -> None:
-        # A reader's answer may stop what a sender has just ended.
-        with self._moving:
-            self.sending = move(SENDING, self.sending, event)
+        self.sending = move(SENDING, self.sending, event)
 
     # -- requests --
 
@@ -95,10 +91,11 @@ class Protocol:
         body = request.body
         frame = frame_request(request.method, request.path, request.headers, body, self._defaults)
         ahead = frame.kind in (BodyKind.FOLLOWING, BodyKind.SOURCE) and frame.length != 0
-        if frame.upgrade or request.method == "CONNECT":
+        handover = frame.upgrade or request.method == "CONNECT"
+        if handover and ahead:
+            raise StateError("the body of a request for an upgrade must be bytes")
+        if handover and not frame.close:
             event = Send.HANDOVER
-            if ahead:
-                raise StateError("the body of a request for an upgrade must be bytes")
         elif frame.close:
             event = Send.LAST_REQUEST_AHEAD if ahead else Send.LAST_REQUEST
         else:

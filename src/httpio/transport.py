@@ -94,7 +94,8 @@ class Transport:
         to be closed."""
         self.clean = False  # what is received now ends here, and not at the peer's word
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+            # Not SSLSocket's, which would go on in the clear.
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
 class TLSTransport(Transport):

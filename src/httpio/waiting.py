@@ -25,11 +25,13 @@ class PollNeeded(tuple[int, int]):
     """
 
     deadline: float | None
+    moved: int
     _wait: Callable[[float | None], object] | None
 
     def __new__(cls, fd: int, mask: int, deadline: float | None = None) -> PollNeeded:
         self = super().__new__(cls, (fd, mask))
         self.deadline = deadline
+        self.moved = 0  # how much had moved when this was needed: the link's own note
         self._wait = None
         return self
 
@@ -52,11 +54,15 @@ class PollNeeded(tuple[int, int]):
         if self.deadline is not None:
             left = max(0.0, self.deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        # Rounded up: a wait that returned a millisecond early would be made again at once.
-        return bool(wait(None if timeout is None else timeout and int(timeout * 1000) + 1))
+        return bool(wait(None if timeout is None else _milliseconds(timeout)))
 
     def __repr__(self) -> str:
         return f"PollNeeded(fd={self[0]}, mask={self[1]}, deadline={self.deadline})"
+
+
+def _milliseconds(seconds: float) -> int:
+    """Rounded up, since a wait that ended early would be made again at once; at most what the system can wait."""
+    return min(int(min(seconds, 1e6) * 1000) + 1, 2**31 - 1) if seconds > 0 else 0
 
 
 def _waiter(fd: int, mask: int) -> Callable[[float | None], object]:
@@ -90,14 +96,17 @@ def wait_any(needs: Sequence[PollNeeded]) -> None:
         return
     deadlines = [need.deadline for need in needs if need.deadline is not None]
     left = max(0.0, min(deadlines) - monotonic()) if deadlines else None
+    masks: dict[int, int] = {}
+    for fd, mask in needs:
+        masks[fd] = masks.get(fd, 0) | mask
     if hasattr(select, "poll"):
         poller = select.poll()
-        for fd, mask in needs:
+        for fd, mask in masks.items():
             poller.register(fd, mask)
-        poller.poll(None if left is None else int(left * 1000) + 1)
+        poller.poll(None if left is None else _milliseconds(left))
     else:
-        readers = [fd for fd, mask in needs if mask & POLLIN]
-        writers = [fd for fd, mask in needs if mask & POLLOUT]
+        readers = [fd for fd, mask in masks.items() if mask & POLLIN]
+        writers = [fd for fd, mask in masks.items() if mask & POLLOUT]
         select.select(readers, writers, writers, left)
 
 

@@ -159,6 +159,7 @@ class Scripted:
         self.errors: list[BaseException] = []
         self.connections = 0
         self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
         if path is None:
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
             self.port: int = self._listener.getsockname()[1]
@@ -202,8 +203,10 @@ class Scripted:
             peer = Peer(sock, len(self.peers), self)
             self.peers.append(peer)
             thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
-            self._threads.append(thread)
             thread.start()
+            with self._changed:
+                self._threads.append(thread)
+                self._changed.notify_all()
 
     def _serve(self, peer: Peer) -> None:
         try:
@@ -224,8 +227,10 @@ class Scripted:
         self._threads[0].start()
         return self
 
-    def settle(self) -> None:
-        """Wait until every script has ended: the client has closed all its connections."""
+    def settle(self, connections: int = 0) -> None:
+        """Wait until so many connections have come, and every script has ended: the client has closed them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._threads) > connections, WAIT)
         for thread in self._threads[1:]:
             thread.join(WAIT)
             assert not thread.is_alive()
@@ -240,10 +245,12 @@ class Scripted:
         for peer in list(self.peers):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
+        if kind is not None:
+            return  # the test has failed: a script may wait for what will not happen
         for thread in self._threads:
             thread.join(WAIT)
             assert not thread.is_alive()
-        if kind is None and self.errors:
+        if self.errors:
             raise self.errors[0]
 
 
