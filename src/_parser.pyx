@@ -13,7 +13,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyB
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
@@ -332,7 +332,7 @@ cdef class ResponseParser:
     cdef int max_headers, max_trailers, max_interim, lenient
     cdef Py_ssize_t max_line_size, max_field_size, max_leading
 
-    cdef PyObject** items               # a ring of the outstanding requests, and one fact about each
+    cdef list items                     # a ring of the outstanding requests, and one fact about each
     cdef unsigned char* facts
     cdef Py_ssize_t first, waiting, ring
 
@@ -385,7 +385,7 @@ cdef class ResponseParser:
         self.interim = []
         self.ready = []
         self.ring = 16
-        self.items = <PyObject**>PyMem_Malloc(self.ring * sizeof(PyObject*))
+        self.items = [None] * self.ring
         self.facts = <unsigned char*>PyMem_Malloc(self.ring)
         allowed = max(self.max_headers, self.max_trailers)
         if min(self.max_headers, self.max_trailers, self.max_interim) < 0 or allowed > MOST_FIELDS:
@@ -393,7 +393,7 @@ cdef class ResponseParser:
         if min(self.max_line_size, self.max_field_size, self.max_leading, self.section.max_line, self.section.max_extensions) < 0:
             raise ValueError("a limit on a size cannot be negative")
         self.section.fields = <Field*>PyMem_Malloc((allowed + 1) * sizeof(Field))
-        if self.items is NULL or self.facts is NULL or self.section.fields is NULL:
+        if self.facts is NULL or self.section.fields is NULL:
             raise MemoryError
         self.section.parser = <PyObject*>self
         llhttp_init(&self.section.http, HTTP_RESPONSE, &settings)
@@ -404,11 +404,6 @@ cdef class ResponseParser:
         llhttp_set_lenient_spaces_after_chunk_size(&self.section.http, lenient & LENIENT_CHUNK_SPACE != 0)
 
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        if self.items is not NULL:
-            for i in range(self.waiting):
-                Py_XDECREF(self.items[(self.first + i) & (self.ring - 1)])
-        PyMem_Free(self.items)
         PyMem_Free(self.facts)
         PyMem_Free(self.section.fields)
         PyMem_Free(self.buffer)
@@ -424,8 +419,7 @@ cdef class ResponseParser:
         if self.waiting == self.ring:
             self.grow_ring()
         slot = (self.first + self.waiting) & (self.ring - 1)
-        Py_INCREF(request)
-        self.items[slot] = <PyObject*>request
+        self.items[slot] = request
         self.facts[slot] = <unsigned char>fact
         self.waiting += 1
 
@@ -435,20 +429,14 @@ cdef class ResponseParser:
             self.expect(request)
 
     cdef int grow_ring(self) except -1:
-        cdef PyObject** items = <PyObject**>PyMem_Malloc(2 * self.ring * sizeof(PyObject*))
         cdef unsigned char* facts = <unsigned char*>PyMem_Malloc(2 * self.ring)
-        cdef Py_ssize_t i, slot
-        if items is NULL or facts is NULL:
-            PyMem_Free(items)
-            PyMem_Free(facts)
+        cdef Py_ssize_t i
+        if facts is NULL:
             raise MemoryError
-        for i in range(self.waiting):
-            slot = (self.first + i) & (self.ring - 1)
-            items[i] = self.items[slot]
-            facts[i] = self.facts[slot]
-        PyMem_Free(self.items)
+        for i in range(self.ring):    # the ring is full
+            facts[i] = self.facts[(self.first + i) & (self.ring - 1)]
+        self.items = self.items[self.first:] + self.items[:self.first] + [None] * self.ring
         PyMem_Free(self.facts)
-        self.items = items
         self.facts = facts
         self.first = 0
         self.ring *= 2
@@ -458,7 +446,7 @@ cdef class ResponseParser:
     def outstanding(self):
         """The requests that are not answered in full, oldest first, as a tuple."""
         cdef Py_ssize_t i
-        return tuple([<object>self.items[(self.first + i) & (self.ring - 1)] for i in range(self.waiting)])
+        return tuple([self.items[(self.first + i) & (self.ring - 1)] for i in range(self.waiting)])
 
     @property
     def waiting_count(self):
@@ -516,6 +504,11 @@ cdef class ResponseParser:
         if self.state == ENDED or self.at_eof or self.surplus:
             return 4
         return 1 if self.waiting else 0
+
+    @property
+    def awaits(self):
+        """Whether a response is to come, and nothing stands against its coming."""
+        return self.stage == 1
 
     cdef void note_surplus(self) noexcept:
         """Nothing is outstanding, and bytes are here: but for empty lines, they answer nothing."""
@@ -833,7 +826,7 @@ cdef class ResponseParser:
         head.request_complete = True
         head._section = self.pack_fields(text, size)
         head._count = s.count
-        head._item = <object>self.items[self.first]
+        head._item = self.items[self.first]
         self.in_section = False
         self.leading = 0
         self.slice_size = 0    # what nobody read of a body before is not this one's
@@ -870,6 +863,11 @@ cdef class ResponseParser:
             if (<unsigned char>p[0] < 32 and p[0] != c'\t') or <unsigned char>p[0] == 127:
                 return "the reason phrase holds a control octet"
             p += 1
+        if self.lenient & LENIENT_CTL:    # this flag of llhttp's lets a blank lead the first field line, too
+            while p < end and p[0] != c'\n':
+                p += 1
+            if p + 1 < end and is_blank(p[1]):
+                return "a blank before the first field line"
         if p - text > self.max_line_size:
             return "the status line is longer than Limits.max_line_size"
         return None
@@ -981,12 +979,11 @@ cdef class ResponseParser:
         return 0
 
     cdef int pop_request(self, ResponseHead head, End by) except -1:
-        cdef PyObject* item = self.items[self.first]
+        self.items[self.first] = None
         head._end = by
         self.first = (self.first + 1) & (self.ring - 1)
         self.waiting -= 1
         self.state = HEAD if head.persistent else ENDED
-        Py_XDECREF(item)
         return 0
 
     cdef int end_message(self, End by, list out) except -1:

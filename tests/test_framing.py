@@ -347,7 +347,10 @@ def test_joined_targets_are_the_single_heads_joined(targets):
     assert joined == (b"".join(heads) if plain else None)
 
 
-@pytest.mark.parametrize("targets", [[], ["/a", 5], ["/a", b"/b"], ["/a", None], ["/a\n/b"], ["/a", "b"], ["b", "/a"]])
+@pytest.mark.parametrize(
+    "targets",
+    [[], ["/a", 5], ["/a", b"/b"], ["/a", None], ["/a\n/b"], ["/a\n"], ["/a", "/b\nc"], ["/a", "b"], ["b", "/a"]],
+)
 def test_targets_that_are_not_joined(targets):
     assert join_targets(targets, b" HTTP/1.1\r\n\r\n") is None
 

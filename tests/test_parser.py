@@ -767,6 +767,12 @@ def trailer_section(size):
 
 # Limit, its value, the wire that has as much of it, and the words of the refusal.
 LIMITS = {
+    "first chunk line": (
+        Limits(max_chunk_line=20),
+        20,
+        lambda n: CHUNKED + b"2;" + b"e" * (n - 2) + b"\r\nxy\r\n0\r\n\r\n",
+        "max_chunk_line",
+    ),
     "chunk line": (
         Limits(max_chunk_line=20),
         20,
@@ -868,6 +874,8 @@ NEVER_FORGIVEN = {
     "NUL": OK + b"X: a\0b\r\n\r\n",
     "bare CR": OK + b"X: a\rb\r\n\r\n",
     "fold": OK + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    "space behind the status line": OK + b" X: a\r\nContent-Length: 0\r\n\r\n",
+    "line of one space": OK + b" \r\nContent-Length: 0\r\n\r\n",
     "fold of blanks": OK + b"X: a\r\n \r\nContent-Length: 0\r\n\r\n",
     "fold of an empty value": OK + b"X:\r\n b\r\nContent-Length: 0\r\n\r\n",
     "space in a name": OK + b"X Y: a\r\nContent-Length: 0\r\n\r\n",
@@ -911,6 +919,13 @@ class TestLenient:
         for pieces in ways(NEVER_FORGIVEN[fault]):
             with pytest.raises(InvalidResponse):
                 Exchange(form, make(lenient=flag)).run(pieces)
+
+    def test_names_are_tokens_whatever_is_forgiven(self):
+        allowed = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:")
+        for byte in set(range(256)) - allowed - set(b"\r\n"):
+            for name in (b"%c", b"%cX", b"X%c", b"X%cX"):
+                with pytest.raises(InvalidResponse):
+                    put(make(lenient=sum(Lenient)), OK + name % byte + b": v\r\nContent-Length: 0\r\n\r\n")
 
     def test_what_is_valid_stays_the_same(self):
         wire = OK + b"A: \t b \t\r\nB:\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(b"abc", trailers=b"T: v \r\n")

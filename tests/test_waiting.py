@@ -124,8 +124,9 @@ class TestEvalCoroutine:
             finally:
                 ended.append(True)
 
+        kept = step()  # so that nobody else closes it
         with pytest.raises(ConnectionTimedOut, match=r"0\.002 seconds"):
-            eval_coroutine(step(), 0.002)
+            eval_coroutine(kept, 0.002)
         assert ended
 
     def test_the_timeout_is_for_each_wait(self, pair):

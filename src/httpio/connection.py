@@ -99,8 +99,9 @@ class HTTPConnection:
         run(self.co_connect())
 
     def close(self) -> None:
-        """Close the connection; never blocks. What was outstanding is given up. `send_request` will
-        connect anew."""
+        """Close the connection; never blocks. What was outstanding is given up, and a pipeline ends.
+        `send_request` will connect anew."""
+        self._pipeline = None
         self._link.close()
 
     disconnect = reset = close

@@ -161,6 +161,8 @@ def _co_connect(
             while not (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) and not _has_peer(sock):
                 _check(deadline, f"connecting to {_readable(address)}")
                 yield PollNeeded(sock.fileno(), POLLOUT, deadline)
+        if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
+            raise ConnectionClosed(f"{os.strerror(code)}: {_readable(address)}", where="connecting")
         if code:
             raise OSError(code, f"{os.strerror(code)}: {_readable(address)}")
     except BaseException:

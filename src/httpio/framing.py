@@ -136,7 +136,7 @@ def _measure(method: str, body: Body) -> tuple[BodyKind, int | None]:
     if isinstance(body, bytes | bytearray):
         return (BodyKind.BYTES if body else BodyKind.NONE), len(body)
     if isinstance(body, memoryview):
-        if not body.contiguous:
+        if not body.c_contiguous:
             raise ValueError("a memoryview must be contiguous to be a body")
         return (BodyKind.BYTES if body.nbytes else BodyKind.NONE), body.nbytes
     if isinstance(body, BodyFollowing):

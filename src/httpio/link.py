@@ -82,7 +82,8 @@ class Link:
         """The rest of the body being sent, where that comes from a file or an iterable."""
         self.source_error: Exception | None = None
         """What that file or iterable raised."""
-        self._moved = 0  # bytes that the transport has taken or given
+        self.moved = 0
+        """Bytes that the transport has taken or given."""
         self._exchange_end: float | None = None
         self._just_sent = False
         self._needs: dict[tuple[bool, int], PollNeeded] = {}
@@ -163,7 +164,7 @@ class Link:
     def need(self, mask: int, earlier: PollNeeded | None, sending: bool = False) -> PollNeeded:
         """What to yield in order to wait; *earlier* is what was yielded last and did not help. Raises
         ConnectionTimedOut when its time has passed and nothing has moved."""
-        if earlier is not None and earlier.moved == self._moved:
+        if earlier is not None and earlier.moved == self.moved:
             due = earlier.deadline
             if due is not None and monotonic() >= due:
                 facts = self.protocol.facts("sending" if sending else None)
@@ -180,7 +181,7 @@ class Link:
         if need is None:
             need = self._needs[sending, mask] = PollNeeded(self._connected().fd, mask)
         need.deadline = due
-        need.moved = self._moved
+        need.moved = self.moved
         return need
 
     # -- sending --
@@ -238,13 +239,12 @@ class Link:
             try:
                 while outbox:
                     if protocol.sending is Sending.STOPPED:
-                        outbox.clear()
-                        break
+                        return True
                     first = outbox[0]
                     taken = transport.try_send(first.rest)
                     if taken is None:
                         return False
-                    self._moved += taken
+                    self.moved += taken
                     if taken == len(first.rest):
                         outbox.popleft()
                     else:
@@ -316,17 +316,18 @@ class Link:
     def look(self) -> bool:
         """Take in what the peer has sent already, without waiting; returns whether it makes sense to send on.
 
-        Where a call waits for the peer, it is left to that. An error is left for `_take_responses`, which meets
+        Where a call waits for the peer, it is left to that. An error is left for `take_responses`, which meets
         it again: an answer that is here stands, whatever comes after it.
         """
         protocol = self.protocol
         if self._may_listen() and self._right_to_receive.acquire(blocking=False):
             try:
                 transport, parser = self._connected(), self.parser
-                count = transport.try_receive_into(parser)
+                # Asked again: a reader may have gone on in between.
+                count = transport.try_receive_into(parser) if self._may_listen() else None
                 if count is not None:
                     responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
-                    self._moved += count
+                    self.moved += count
                     self._hand_over(responses)
             except (HTTPError, OSError):
                 protocol.stop_sending()
@@ -366,7 +367,7 @@ class Link:
                 if not self.parser.buffered and not self._connected().pending:
                     need = self._need_more(None)  # nothing can be here yet: to try would be in vain
                     yield need
-            while not self._take_responses():
+            while not self.take_responses():
                 need = self._need_more(need)
                 yield need
         finally:
@@ -375,7 +376,7 @@ class Link:
         assert response is not None
         return response
 
-    def _take_responses(self) -> bool:
+    def take_responses(self) -> bool:
         """Parse what is here, and unless that gives a response receive once; returns whether one is ready.
 
         Raises for a response that cannot come.
@@ -386,7 +387,7 @@ class Link:
         try:
             responses = parser.parse() if parser.buffered else None
             if not responses:
-                if not (parser.reusable or parser.progress):
+                if not parser.awaits:
                     self._refuse_more()
                 count = self.receive_some(parser)
                 if count is None:
@@ -427,7 +428,7 @@ class Link:
         try:
             count = transport.try_receive_into(target, size)
             if count:
-                self._moved += count
+                self.moved += count
             return count
         except OSError as exc:
             lost = self._lost(exc, None)
@@ -449,7 +450,9 @@ class Link:
         """What to wait for until more can be received. What could not be sent yet is sent meanwhile."""
         transport = self._connected()
         mask = transport.receive_wants
-        if (self.protocol.outbox or self.source is not None) and self._right_to_send.acquire(blocking=False):
+        if (self.protocol.outbox or self.source is not None or transport.stuck) and self._right_to_send.acquire(
+            blocking=False
+        ):
             try:
                 if not self._flush() and not self._sending:
                     mask |= transport.send_wants
@@ -469,7 +472,7 @@ class Link:
         except HTTPError as exc:
             self.report(exc)
             raise
-        if self.parser.open is None:
+        if self.parser.open is not self.current:
             self.end_answer()
         return content
 
@@ -490,7 +493,7 @@ class Link:
             except HTTPError as exc:
                 self.report(exc)
                 raise
-            if self.parser.open is None:
+            if self.parser.open is not self.current:
                 self.end_answer()
             if count or self.current is None:
                 return count
@@ -523,7 +526,7 @@ class Link:
             raise
         finally:
             self._end_reading()
-        if parser.open is None:
+        if parser.open is not self.current:
             self.end_answer()
         return count if direct else 0
 
@@ -553,6 +556,6 @@ class Link:
                     parser.direct_received(count)
             finally:
                 self._end_reading()
-        if parser.open is None:
+        if parser.open is not self.current:
             self.end_answer()
         return moved

@@ -11,7 +11,6 @@ from httpio.exceptions import ConnectionTimedOut, HTTPError, StateError
 from httpio.framing import BodyKind, pieces
 from httpio.link import Link
 from httpio.messages import BodyFollowing, HTTPResponse, Request
-from httpio.states import Receiving
 from httpio.transport import Transport
 from httpio.waiting import PollNeeded, Step
 from httpio.window import MAX_ATTEMPTS, Backlog, Failure, Window
@@ -103,44 +102,28 @@ class Pipeline:
             raise link.source_error
         if not (yield from self._co_usable()):
             return []
-        receiving = link.protocol.receiving
-        parser = receiving.parser
-        waited = 0.0
         while True:
-            self._refill()
             flushed = self._flush()
-            responses = receiving.parse() if parser.buffered else []
-            if not responses:
-                if not parser.waiting_count and flushed:
+            if flushed and self._refill():
+                flushed = self._flush()
+            if not link.ready and not link.parser.waiting_count:
+                if flushed:
                     return self._take_failures()
-                if receiving.state in (Receiving.ENDED, Receiving.BROKEN):
-                    link.give_up("the connection ended before the response")
-                count = link.receive_some(parser)
-                if count is None:
-                    yield self._wait(flushed)
-                    continue
-                waited = 0.0 if self._need is None else monotonic() - self._waiting_since
-                self._need = None
-                if count:
-                    responses = receiving.received(count)
-                else:
-                    responses = receiving.eof(self._transport().clean)
-                    if not responses:
-                        link.give_up("the peer closed the connection before the response was complete")
-            if responses:
-                return self._hand_out(responses, waited)
+            elif link.take_responses():
+                return self._hand_out()
+            yield self._wait(flushed)
 
     def _wait(self, flushed: bool) -> PollNeeded:
         """What to wait for; raises ConnectionTimedOut when that has taken too long."""
         link = self._link
         transport = self._transport()
         now = monotonic()
-        if self._need is None:
+        if self._need is None or self._need.moved != link.moved:
             self._waiting_since = now
         mask = transport.receive_wants if flushed else transport.receive_wants | transport.send_wants
         self._need = need = link.need(mask, self._need)
         patience = self._window.patience
-        if patience is None or not flushed or link.protocol.receiving.progress is not None:
+        if patience is None or not flushed or link.parser.progress is not None:
             return need
         due = self._waiting_since + patience
         if now >= due:
@@ -152,10 +135,14 @@ class Pipeline:
         assert self._link.transport is not None
         return self._link.transport
 
-    def _hand_out(self, responses: list[HTTPResponse], waited: float) -> list[Outcome]:
-        """Account for responses, and put more requests on their way before the caller gets to see them."""
+    def _hand_out(self) -> list[Outcome]:
+        """Account for the responses that are ready, and put more requests on their way before the caller gets to
+        see them."""
         link, window = self._link, self._window
-        link.protocol.answered(responses)
+        responses = list(link.ready)
+        link.ready.clear()
+        waited = 0.0 if self._need is None else monotonic() - self._waiting_since
+        self._need = None
         last = responses[-1]
         window.answered(len(responses) - (last.complete_by is None), waited)
         outcomes: list[Outcome] = list(responses)
@@ -177,22 +164,25 @@ class Pipeline:
     def _is_last(self, response: HTTPResponse) -> bool:
         """Whether no response can follow this one, which is complete."""
         protocol = self._link.protocol
-        return not response.persistent or not (protocol.alive or protocol.receiving.parser.waiting_count)
+        return not response.persistent or not (protocol.alive or self._link.parser.waiting_count > protocol.unsent)
 
     # -- sending --
 
-    def _refill(self) -> None:
-        """Put into the outbox what the window allows."""
+    def _refill(self) -> bool:
+        """Put into the outbox what the window allows; returns whether that is anything."""
+        refilled = False
         link = self._link
         protocol = link.protocol
         parser = protocol.receiving.parser
         while protocol.reusable and not self._failures:
             requests = self._window.take(self._backlog, parser.waiting_count)
             if not requests:
-                return
+                break
+            refilled = True
             link.start_exchange()
             if type(requests[0]) is not str or not protocol.send_targets(requests):  # type: ignore[arg-type]
                 self._send_singly(requests)
+        return refilled
 
     def _send_singly(self, requests: list[str | Request]) -> None:
         protocol = self._link.protocol
@@ -240,15 +230,14 @@ class Pipeline:
         """Make sure of a connection that requests can go out on; False when there is nothing left to do."""
         link, window = self._link, self._window
         protocol = link.protocol
-        if protocol.receiving.parser.waiting_count or (
-            link.transport is not None and not link.broken and protocol.outbox
-        ):
-            return True
+        if link.transport is not None and not link.broken:
+            if link.ready or link.parser.waiting_count or protocol.sends_body or protocol.outbox:
+                return True
         waiting = self._backlog.draw(1)
         if not waiting:
-            return protocol.sends_body and not link.broken
+            return False
         self._backlog.put_back(waiting)
-        if link.transport is not None and not link.broken and self._fresh:
+        if self._fresh and link.transport is not None and not link.broken:
             link.look()  # whether it has been closed while it was idle
         if link.transport is None or link.broken or not protocol.alive or window.spent:
             link.close()
@@ -258,7 +247,7 @@ class Pipeline:
             self._fresh = False
             self._need = None
             window.connected()
-            link.protocol.receiving.parser.body_limit = self._body_limit
+            link.parser.body_limit = self._body_limit
         return True
 
     def _end_announced(self) -> None:

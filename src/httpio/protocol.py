@@ -41,6 +41,11 @@ class Outgoing:
         """What the transport has not taken."""
         self.requests = requests
 
+    @property
+    def begun(self) -> bool:
+        """Whether the transport has taken the beginning of the request that goes on here."""
+        return self.requests == 0 or len(self.rest) < len(self._whole)
+
     def take(self, count: int) -> None:
         """The transport has taken *count* bytes more, and not all."""
         self.rest = memoryview(self.rest)[count:]
@@ -206,8 +211,7 @@ class Protocol:
             return responses
         if self.sending is Sending.HELD and last.framing != "tunnel":
             self._move(Send.ANSWERED)
-        newest = self.receiving.parser.waiting_count == (1 if self.receiving.open is not None else 0)
-        if newest and (self.sends_body or self.outbox):
+        if self._is_going_out():
             # An answer that comes while its request is still going out (RFC 9112 section 9.5).
             if last.status >= 400 or not last.persistent or self.sending is Sending.BROKEN:
                 last.request_complete = False
@@ -215,6 +219,13 @@ class Protocol:
         elif not last.persistent:
             self._stop()
         return responses
+
+    def _is_going_out(self) -> bool:
+        """Whether the request that was answered last has not been sent whole."""
+        waiting = self.receiving.parser.waiting_count - (self.receiving.open is not None)
+        if self.sends_body:
+            return waiting == 0
+        return bool(self.outbox) and self.outbox[0].begun and waiting == self.unsent
 
     def _stop(self) -> None:
         """Nothing more is sent on this connection; what waits in the outbox never will be."""

@@ -94,6 +94,7 @@ class Window:
         """Requests answered or failed, on all connections: the number of the oldest request that is not."""
         self.attempts: dict[int, int] = {}
         """By number: how often a request was sent in vain. Only requests that were are in it."""
+        self.blamed: dict[int, int] = {}  # by number: how often nothing but the request explains the loss
         self._sent_here = 0
         self._in_window = 0
         self._trial = 0  # what may still be sent of a window on trial
@@ -119,6 +120,8 @@ class Window:
         if self._alone and in_flight:
             return []
         self._alone = False
+        if in_flight == 0:  # what was taken and put back was not sent
+            self._sent_here = self.answered_here
         batch = max(1, self.depth // 2)
         if self.depth > self.proven:
             if in_flight == 0:
@@ -216,12 +219,14 @@ class Window:
         if not facts:
             return False
         oldest = facts[0]
-        if blamed:
+        if blamed or oldest.state != "unsent":
             self.attempts[self.done] = self.attempts.get(self.done, 0) + 1
+        if blamed:
+            self.blamed[self.done] = self.blamed.get(self.done, 0) + 1
         if oldest.state != "unsent" and not oldest.request.repeatable:
             return True
         hopeless = isinstance(error, InvalidResponse | UnsupportedResponse)
-        return hopeless or self.attempts.get(self.done, 0) >= MAX_ATTEMPTS
+        return hopeless or self.blamed.get(self.done, 0) >= MAX_ATTEMPTS
 
     def stalled(self) -> None:
         """The answers to a window on trial do not come: the connection is about to be given up for that."""
@@ -240,7 +245,7 @@ class Window:
 
     def attempts_of(self, number: int) -> int:
         """How often request *number* was sent until it was answered."""
-        return self.attempts.pop(number, 0) + 1 if self.attempts else 1
+        return self.attempts.get(number, 0) + 1 if self.attempts else 1
 
     def _note_loss(self, cut: bool) -> None:
         here = self.answered_here if cut else 0
@@ -250,7 +255,8 @@ class Window:
         self._stalled = False
         if self.depth > 1:
             self._lost_at = self.depth
-            self._strikes += 1
+            # A close that was seen coming says nothing of the depth.
+            self._strikes = 0 if self._cut is not None else self._strikes + 1
             if self._strikes > 1:  # twice at this depth: this peer is sent one request at a time from now on
                 self.ceiling = 1
         self.depth = 1

@@ -211,9 +211,7 @@ class Scripted:
     def _serve(self, peer: Peer) -> None:
         try:
             if self._context is not None:
-                peer.sock = self._context.wrap_socket(
-                    peer.sock, server_side=True, suppress_ragged_eofs=False
-                )
+                peer.sock = self._context.wrap_socket(peer.sock, server_side=True, suppress_ragged_eofs=False)
             self._script(peer)
         except OSError:
             pass
@@ -228,7 +226,7 @@ class Scripted:
         return self
 
     def settle(self, connections: int = 0) -> None:
-        """Wait until so many connections have come, and every script has ended: the client has closed them."""
+        """Wait until so many connections have come, and the scripts of all have ended."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self._threads) > connections, WAIT)
         for thread in self._threads[1:]:

@@ -113,6 +113,11 @@ def _task_of_item(item: str | Request) -> _Task | Result:
         return Result(item, error=exc, attempts=0)
 
 
+def _is_done(outcome: Outcome) -> bool:
+    """Whether the window counts it as done: a response that is still to be read is not."""
+    return isinstance(outcome, Failure) or outcome.complete_by is not None
+
+
 class _Lane:
     """The way to one origin: its connection, what waits for it, and what is out on it."""
 
@@ -289,15 +294,17 @@ class _Engine:
                         raise RuntimeError(f"{len(lane.out)} requests were lost on the way to {lane.link.target.host}")
                     return
                 refused = 0
+                number = lane.window.done - sum(_is_done(outcome) for outcome in batch)
                 for outcome in batch:
-                    yield from self._co_take(lane, pipeline, outcome)
+                    yield from self._co_take(lane, pipeline, outcome, number)
+                    number += 1
         finally:
             # The origin may have had all it is to get: its place, and its descriptor, are for others.
             lane.link.close()
             if not lane.queue and lane.error is None:
                 self._lanes.pop(lane.origin, None)
 
-    def _co_take(self, lane: _Lane, pipeline: Pipeline, outcome: Outcome) -> Step[None]:
+    def _co_take(self, lane: _Lane, pipeline: Pipeline, outcome: Outcome, number: int) -> Step[None]:
         task = lane.out[0]
         item = task.item
         if isinstance(outcome, Failure):
@@ -307,9 +314,8 @@ class _Engine:
         response = outcome
         if not response.answers(task.job.request):
             raise RuntimeError(f"the answer to {response.path} came in the place of another's")
-        window = lane.window
         good = 200 <= response.status <= 299
-        attempts = window.attempts_of(window.done - 1) if window.attempts else 1
+        attempts = lane.window.attempts_of(number)
         result = Result(item, response.status, response.headers, None, None, None, attempts)
         if response.body is not None:
             if self._sink is None:
