@@ -225,7 +225,8 @@ class Protocol:
         waiting = self.receiving.parser.waiting_count - (self.receiving.open is not None)
         if self.sends_body:
             return waiting == 0
-        return bool(self.outbox) and self.outbox[0].begun and waiting == self.unsent
+        entries = list(self.outbox)  # a copy: another thread may be sending
+        return bool(entries) and entries[0].begun and waiting == sum(entry.unsent_requests() for entry in entries)
 
     def _stop(self) -> None:
         """Nothing more is sent on this connection; what waits in the outbox never will be."""
@@ -250,7 +251,7 @@ class Protocol:
     @property
     def unsent(self) -> int:
         """How many of the outstanding requests, counted from the last, the peer cannot have seen."""
-        return sum(entry.unsent_requests() for entry in self.outbox)
+        return sum(entry.unsent_requests() for entry in list(self.outbox))
 
     def unanswered(self) -> tuple[Unanswered, ...]:
         """Every outstanding request: whether it was sent, whether its answer had begun, whether it may be
