@@ -171,7 +171,8 @@ def test_an_origin_that_hangs_up_fails_its_own_objects() -> None:
         for result in results:
             assert result.ok == result.request.startswith(server.url)
             assert result.ok or isinstance(result.error, ConnectionClosed)
-        assert other.connections <= 2 * 20 + 1
+        # Each object may cost two connections that were lost, and one that came to nothing.
+        assert other.connections <= 3 * 20 + 1
 
 
 def test_statuses_are_results() -> None:

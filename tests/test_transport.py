@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -222,3 +225,34 @@ def test_one_sends_while_another_receives(pair: Pair) -> None:
     for thread in threads:
         thread.join(20)
     assert bytes(got) == bytes(echoed) == data
+
+
+# -- splicing --
+
+
+@pytest.mark.skipif(not hasattr(os, "splice"), reason="the system has no splice")
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_splice(mode: str, tmp_path: Path) -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer, (tmp_path / "file").open(mode) as file:
+        transport = Transport(ours)
+        file.write(b"before ")
+        splice = transport.splice_to(file)
+        assert splice is not None
+        assert splice.try_receive(100) is None
+        peer.sendall(b"content")
+        assert splice.try_receive(3) == 3
+        splice.write(3)
+        assert splice.try_receive(100) == 4
+        splice.write(4)
+        peer.shutdown(socket.SHUT_WR)
+        assert splice.try_receive(100) == 0
+        splice.close()
+        file.write(b" behind")
+    assert (tmp_path / "file").read_bytes() == b"before content behind"
+
+
+def test_no_splice_where_there_is_no_file() -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        assert Transport(ours).splice_to(io.BytesIO()) is None

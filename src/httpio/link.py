@@ -531,31 +531,39 @@ class Link:
         return count if direct else 0
 
     def co_splice(self, fh: BinaryIO) -> Step[int]:
-        """Move content from the socket to a file inside the kernel; returns how many bytes, 0 where that is not
-        possible now."""
+        """Move content from the socket to a file inside the kernel, as long as that goes; returns how many bytes,
+        0 where it cannot be done."""
         parser = self.parser
         if parser.direct < BUFFER_SIZE:
             return 0
+        splice = self._connected().splice_to(fh)
+        if splice is None:
+            return 0
         moved = 0
-        with self._connected().splicing(fh) as splice:
-            if splice is None:
-                return 0
-            need: PollNeeded | None = None
-            self._begin_reading()
-            try:
-                while parser.direct:
-                    count = splice(parser.direct)
-                    if count is None:
-                        need = self._need_more(need)
-                        yield need
-                        continue
-                    need = None
-                    if count <= 0:
-                        break
-                    moved += count
-                    parser.direct_received(count)
-            finally:
-                self._end_reading()
+        need: PollNeeded | None = None
+        self._begin_reading()
+        try:
+            while parser.open is self.current and parser.direct:
+                try:
+                    count = splice.try_receive(parser.direct)
+                except OSError as exc:
+                    lost = self._lost(exc, None)
+                    self.break_off()
+                    raise lost from exc
+                if count is None:
+                    need = self._need_more(need)
+                    yield need
+                    continue
+                if count == 0:
+                    parser.eof(self._connected().clean)
+                    break
+                self.moved += count
+                parser.direct_received(count)
+                splice.write(count)
+                moved += count
+        finally:
+            self._end_reading()
+            splice.close()
         if parser.open is not self.current:
             self.end_answer()
         return moved

@@ -230,9 +230,9 @@ class Pipeline:
         """Make sure of a connection that requests can go out on; False when there is nothing left to do."""
         link, window = self._link, self._window
         protocol = link.protocol
-        if link.transport is not None and not link.broken:
-            if link.ready or link.parser.waiting_count or protocol.sends_body or protocol.outbox:
-                return True
+        under_way = link.ready or link.parser.waiting_count or protocol.sends_body or protocol.outbox
+        if link.transport is not None and not link.broken and under_way:
+            return True
         waiting = self._backlog.draw(1)
         if not waiting:
             return False

@@ -7,19 +7,23 @@ wait for, which on TLS may be the other direction.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import ssl
+import stat
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = ["TLSTransport", "Transport", "open_transport"]
+
+SPLICED = 64 * 1024
+"""Bytes spliced at a time: what a pipe holds."""
 
 TLS_RECORD = 16 * 1024
 """The largest plaintext of one record (RFC 8446 section 5.1)."""
@@ -74,15 +78,9 @@ class Transport:
         self.fd = -1
         return sock
 
-    @contextlib.contextmanager
-    def splicing(self, file: BinaryIO) -> Iterator[Callable[[int], int | None] | None]:
-        """A call that moves at most so many bytes from the socket to *file* inside the kernel, or None
-        where that cannot be done.
-
-        The call returns how many bytes it moved: None where it would block, 0 when the peer has closed, -1
-        when the kernel refuses.
-        """
-        yield None
+    def splice_to(self, file: BinaryIO) -> Splice | None:
+        """A way for bytes from the socket to *file* that stays inside the kernel; None where there is none."""
+        return Splice.between(self.socket, file)
 
     def close(self) -> None:
         """Close the socket; never blocks."""
@@ -96,6 +94,57 @@ class Transport:
         with contextlib.suppress(OSError):
             # Not SSLSocket's, which would go on in the clear.
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+
+class Splice:
+    """Moves bytes from a socket to a file through a pipe, by Linux's splice(2). Made by `between`, ended by `close`."""
+
+    def __init__(self, sock: socket.socket, file: BinaryIO) -> None:
+        self._sock = sock
+        self._file = file
+        self._fd = file.fileno()
+        self._out, self._in = os.pipe()
+
+    @classmethod
+    def between(cls, sock: socket.socket, file: BinaryIO) -> Splice | None:
+        """None where the system has no splice, or *file* is no regular file."""
+        if not hasattr(os, "splice"):
+            return None
+        try:
+            descriptor = file.fileno()
+            file.flush()
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        except (AttributeError, OSError, ValueError):
+            return None
+        return cls(sock, file) if regular else None
+
+    def try_receive(self, count: int) -> int | None:
+        """Take at most *count* bytes from the socket; returns how many, 0 when the peer has closed, None where
+        it would block. They have to be written before the next call."""
+        try:
+            return os.splice(self._sock.fileno(), self._in, min(count, SPLICED), flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            return None
+
+    def write(self, count: int) -> None:
+        """Put the *count* bytes that were taken into the file."""
+        while count:
+            try:
+                count -= os.splice(self._out, self._fd, count)
+            except OSError as exc:
+                if exc.errno != errno.EINVAL:
+                    raise
+                # Not into every file, such as one that is only appended to.
+                data = os.read(self._out, count)
+                count -= len(data)
+                while data:
+                    data = data[os.write(self._fd, data) :]
+
+    def close(self) -> None:
+        """Let go of the pipe, and tell the file object where its file has come to."""
+        os.close(self._out)
+        os.close(self._in)
+        self._file.seek(0, os.SEEK_CUR)
 
 
 class TLSTransport(Transport):
@@ -151,6 +200,9 @@ class TLSTransport(Transport):
 
     def quiet(self) -> bool:
         return not self.pending and super().quiet()
+
+    def splice_to(self, file: BinaryIO) -> None:
+        return None  # what comes from the socket is not the content
 
     @property
     def pending(self) -> bool:
