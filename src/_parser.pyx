@@ -59,254 +59,9 @@ cdef enum Framing:
     FRAMED_NONE, FRAMED_LENGTH, FRAMED_CHUNKED, FRAMED_CLOSE, FRAMED_NOT, FRAMED_TUNNEL
 
 
-cdef struct Field:
-    uint32_t name, name_size, value, value_size    # offsets from the section's first byte, and sizes
-
-
-cdef struct Section:
-    # What llhttp's callbacks see: the header or trailer section, or the chunk line, under way.
-    llhttp_t http
-    PyObject* parser
-    const char* base          # where the section continues in this input
-    Py_ssize_t carried        # bytes of the section that came in earlier inputs
-    Field* fields
-    int count
-    int allowed               # fields
-    bint in_name
-    bint in_value
-    const char* line          # where the chunk line continues in this input
-    Py_ssize_t line_carried
-    Py_ssize_t max_line
-    bint new_chunk
-    Py_ssize_t extensions     # bytes of chunk extensions in this message
-    Py_ssize_t max_extensions
-    Problem problem
-
-
-# -- llhttp's callbacks: they note where things are, and stop what has grown too large --
-
-cdef int on_header_field(llhttp_t* http, const char* at, size_t size) noexcept nogil:
-    cdef Section* s = <Section*>http.data
-    cdef Field* field
-    if s.in_name:
-        s.fields[s.count].name_size += <uint32_t>size
-        return 0
-    if s.count >= s.allowed:
-        s.problem = TOO_MANY_FIELDS
-        return HPE_USER
-    field = &s.fields[s.count]
-    field.name = <uint32_t>(s.carried + (at - s.base))
-    field.name_size = <uint32_t>size
-    s.in_name = True
-    return 0
-
-
-cdef int on_header_value(llhttp_t* http, const char* at, size_t size) noexcept nogil:
-    cdef Section* s = <Section*>http.data
-    cdef Field* field = &s.fields[s.count]
-    cdef uint32_t offset = <uint32_t>(s.carried + (at - s.base))
-    if not s.in_value:
-        field.value = offset
-        field.value_size = <uint32_t>size
-        s.in_value = True
-    elif offset == field.value + field.value_size:
-        field.value_size += <uint32_t>size
-    elif size:
-        s.problem = FOLDED
-        return HPE_USER
-    return 0
-
-
-cdef int on_header_value_complete(llhttp_t* http) noexcept nogil:
-    cdef Section* s = <Section*>http.data
-    cdef Field* field = &s.fields[s.count]
-    if not s.in_value:
-        field.value = field.name + field.name_size
-        field.value_size = 0
-    s.count += 1
-    s.in_name = s.in_value = False
-    return 0
-
-
-cdef int on_headers_complete(llhttp_t* http) noexcept nogil:
-    return HPE_PAUSED
-
-
-cdef int on_chunk_header(llhttp_t* http) noexcept nogil:
-    cdef Section* s = <Section*>http.data
-    s.new_chunk = True
-    return HPE_PAUSED if http.content_length == 0 else 0
-
-
-cdef int on_chunk_extension(llhttp_t* http, const char* at, size_t size) noexcept nogil:
-    cdef Section* s = <Section*>http.data
-    s.extensions += <Py_ssize_t>size
-    if s.extensions > s.max_extensions:
-        s.problem = EXTENSIONS_TOO_LONG
-        return HPE_USER
-    return 0
-
-
-cdef bint chunk_line_fits(Section* s, const char* end) noexcept nogil:
-    return s.line_carried + (end - s.line) <= s.max_line
-
-
-cdef int on_body(llhttp_t* http, const char* at, size_t size) noexcept:
-    cdef Section* s = <Section*>http.data
-    if s.new_chunk:
-        s.new_chunk = False
-        if not chunk_line_fits(s, at):
-            s.problem = CHUNK_LINE_TOO_LONG
-            return HPE_USER
-    s.line = at + size
-    s.line_carried = 0
-    return (<ResponseParser>s.parser).chunk_data(at, <Py_ssize_t>size)
-
-
-cdef int on_message_complete(llhttp_t* http) noexcept nogil:
-    return HPE_PAUSED
-
-
-cdef llhttp_settings_t settings
-llhttp_settings_init(&settings)
-settings.on_header_field = on_header_field
-settings.on_header_value = on_header_value
-settings.on_header_value_complete = on_header_value_complete
-settings.on_headers_complete = on_headers_complete
-settings.on_chunk_header = on_chunk_header
-settings.on_chunk_extension_name = on_chunk_extension
-settings.on_chunk_extension_value = on_chunk_extension
-settings.on_body = <llhttp_data_cb>on_body
-settings.on_message_complete = on_message_complete
-
-
-# -- octets --
-
-cdef inline unsigned char lower(char c) noexcept nogil:
-    return c | 0x20 if c'A' <= c <= c'Z' else c
-
-
-cdef bint equals(const char* text, Py_ssize_t size, const char* lower_case, Py_ssize_t wanted) noexcept nogil:
-    cdef Py_ssize_t i
-    if size != wanted:
-        return False
-    for i in range(size):
-        if lower(text[i]) != <unsigned char>lower_case[i]:
-            return False
-    return True
-
-
-cdef inline bint is_blank(char c) noexcept nogil:
-    return c == c' ' or c == c'\t'
-
-
-cdef bint is_tchar(unsigned char c) noexcept nogil:
-    """RFC 9110 section 5.6.2."""
-    if c'0' <= c <= c'9' or c'a' <= c <= c'z' or c'A' <= c <= c'Z':
-        return True
-    return c in (c'!', c'#', c'$', c'%', c'&', c"'", c'*', c'+', c'-', c'.', c'^', c'_', c'`', c'|', c'~')
-
-
-cdef struct Member:
-    const char* at
-    Py_ssize_t size
-
-
-cdef bint next_member(const char** cursor, const char* end, Member* member) noexcept nogil:
-    """The next member of a comma-separated list that is not empty, without the blanks around it (RFC 9110 section 5.6.1)."""
-    cdef const char* p = cursor[0]
-    cdef const char* stop
-    while p < end:
-        stop = p
-        while stop < end and stop[0] != c',':
-            stop += 1
-        cursor[0] = stop + 1 if stop < end else end
-        while p < stop and is_blank(p[0]):
-            p += 1
-        while stop > p and is_blank((stop - 1)[0]):
-            stop -= 1
-        if p < stop:
-            member.at = p
-            member.size = stop - p
-            return True
-        p = cursor[0]
-    return False
-
-
-cdef class ResponseHead:
-    """One response: its status line and header section, and what became of its body. Made by a ResponseParser."""
-
-    cdef readonly int status
-    cdef readonly int version
-    cdef readonly bint persistent
-    cdef Framing _framing
-    cdef long long _length
-    cdef End _end
-    cdef bytes _section       # the fields' offsets and sizes, then the text of the header section
-    cdef int _count
-    cdef bytes _trailer_section
-    cdef int _trailer_count
-    cdef readonly object body
-    cdef readonly tuple informational
-    cdef public object _item
-    cdef public object _headers
-    cdef public object _trailers
-    cdef public bint request_complete
-
-    @property
-    def framing(self):
-        """How the body is delimited: "none", "length", "chunked", "close", "unframed" or "tunnel"."""
-        return FRAMINGS[<int>self._framing]
-
-    @property
-    def complete_by(self):
-        """What ended the body: "no body", "length", "last chunk" or "close"; None while it has not ended."""
-        return ENDS[<int>self._end]
-
-    @property
-    def length(self):
-        """The body's length in bytes, 0 where there is none, None where only its end will tell."""
-        return self._length if self._length >= 0 else None
-
-    @property
-    def reason(self):
-        """The reason phrase, which may be empty."""
-        cdef const char* text
-        cdef const char* end
-        cdef const char* stop
-        if self._section is None:
-            return ""
-        text = PyBytes_AS_STRING(self._section) + self._count * sizeof(Field)
-        end = PyBytes_AS_STRING(self._section) + PyBytes_GET_SIZE(self._section)
-        text += 12    # behind the status code
-        if text[0] == c' ':
-            text += 1
-        stop = text
-        while stop < end and stop[0] != c'\r' and stop[0] != c'\n':
-            stop += 1
-        return PyUnicode_DecodeLatin1(text, stop - text, NULL)
-
-    def fields(self):
-        """The field lines of the header section, in order, as a new list of (name, value)."""
-        return decode_fields(self._section, self._count)
-
-    def trailer_fields(self):
-        """The field lines of the trailer section, in order, as a new list of (name, value)."""
-        return decode_fields(self._trailer_section, self._trailer_count)
-
-
-cdef list decode_fields(bytes section, int count):
-    cdef const Field* field
-    cdef const char* text
-    cdef int i
-    cdef list fields = []
-    if count:
-        field = <const Field*>PyBytes_AS_STRING(section)
-        text = <const char*>(field + count)
-        for i in range(count):
-            fields.append((PyUnicode_DecodeLatin1(text + field[i].name, field[i].name_size, NULL),
-                           PyUnicode_DecodeLatin1(text + field[i].value, field[i].value_size, NULL)))
-    return fields
+include "section.pxi"
+include "head.pxi"
+include "rules.pxi"
 
 
 cdef class ResponseParser:
@@ -773,27 +528,6 @@ cdef class ResponseParser:
         self.carry_on(p)
         return self.carry
 
-    cdef str check_fields(self, const char* text):
-        """Trim the values (llhttp leaves the blanks behind them) and check what llhttp did not; returns what is wrong, or None."""
-        cdef Section* s = &self.section
-        cdef Field* field
-        cdef int i
-        cdef uint32_t k
-        for i in range(s.count):
-            field = &s.fields[i]
-            if <Py_ssize_t>field.value + field.value_size - field.name > self.max_line_size:
-                return "a field line is longer than Limits.max_line_size"
-            while field.value_size and is_blank(text[field.value + field.value_size - 1]):
-                field.value_size -= 1
-            if self.lenient & LENIENT_CTL:    # this flag of llhttp's lets more through than control octets
-                for k in range(field.name_size):
-                    if not is_tchar(<unsigned char>text[field.name + k]):
-                        return "a field name holds what is not a token character"
-                for k in range(field.name + field.name_size, field.value + field.value_size if field.value_size else 0):
-                    if text[k] in (0, c'\r', c'\n'):
-                        return "a field value holds CR, LF or NUL"
-        return None
-
     cdef bytes pack_fields(self, const char* text, Py_ssize_t size):
         cdef Py_ssize_t table = self.section.count * sizeof(Field)
         cdef bytes packed = PyBytes_FromStringAndSize(NULL, table + size)
@@ -814,9 +548,9 @@ cdef class ResponseParser:
             return self.fail_section(p, end)
         size = s.carried + (p - s.base)
         text = self.whole_section(p)
-        wrong = self.check_status_line(text, text + size)
+        wrong = check_status_line(&s.http, text, text + size, self.max_line_size, self.lenient)
         if wrong is None:
-            wrong = self.check_fields(text)
+            wrong = check_fields(s, text, self.max_line_size, self.lenient)
         if wrong is not None:
             return self.fail(self.unsupported if wrong.startswith("HTTP version") else self.invalid, wrong, p, end)
 
@@ -840,7 +574,7 @@ cdef class ResponseParser:
                 return self.fail(self.invalid, "more interim responses than Limits.max_interim allows", p, end)
             return p
 
-        wrong = self.decide_framing(head, text, fact)
+        wrong = decide_framing(head, s, text, fact, self.lenient)
         if wrong is not None:
             return self.fail(self.unsupported if wrong.startswith("unsupported") else self.invalid, wrong, p, end)
         if self.interim:
@@ -849,93 +583,6 @@ cdef class ResponseParser:
             self.interim_size = 0
         self.begin_body(head, out)
         return p
-
-    cdef str check_status_line(self, const char* text, const char* end):
-        cdef const char* p = text + 12    # behind the status code
-        cdef llhttp_t* http = &self.section.http
-        if not equals(text, 5, b"http/", 5) or text[0] != c'H' or text[1] != c'T':
-            return "the status line does not begin with HTTP/"
-        if http.http_major != 1 or http.http_minor > 1:
-            return f"HTTP version {http.http_major}.{http.http_minor}"
-        if http.status_code < 100:
-            return "the status code is not between 100 and 999"
-        while p < end and p[0] != c'\r' and p[0] != c'\n':
-            if (<unsigned char>p[0] < 32 and p[0] != c'\t') or <unsigned char>p[0] == 127:
-                return "the reason phrase holds a control octet"
-            p += 1
-        if self.lenient & LENIENT_CTL:    # this flag of llhttp's lets a blank lead the first field line, too
-            while p < end and p[0] != c'\n':
-                p += 1
-            if p + 1 < end and is_blank(p[1]):
-                return "a blank before the first field line"
-        if p - text > self.max_line_size:
-            return "the status line is longer than Limits.max_line_size"
-        return None
-
-    cdef str decide_framing(self, ResponseHead head, const char* text, unsigned char fact):
-        """RFC 9112 sections 6.3 and 9.3; returns what is wrong, or None."""
-        cdef Section* s = &self.section
-        cdef Field* field
-        cdef int i, codings = 0
-        cdef bint close = False, keep = False, chunked = False, coded = False
-        cdef const char* cursor
-        cdef const char* stop
-        cdef Member member
-        cdef str wrong = None
-        for i in range(s.count):
-            field = &s.fields[i]
-            cursor = text + field.value
-            stop = cursor + field.value_size
-            if field.name_size == 10 and equals(text + field.name, 10, b"connection", 10):
-                while next_member(&cursor, stop, &member):
-                    close = close or equals(member.at, member.size, b"close", 5)
-                    keep = keep or equals(member.at, member.size, b"keep-alive", 10)
-            elif field.name_size == 17 and equals(text + field.name, 17, b"transfer-encoding", 17):
-                coded = True
-                while next_member(&cursor, stop, &member):
-                    codings += 1
-                    if equals(member.at, member.size, b"chunked", 7):
-                        if chunked:
-                            wrong = "the body is chunked twice"
-                        chunked = True
-                    elif wrong is None:
-                        wrong = refuse_coding(&member)
-        head.persistent = not close and (head.version == 11 or keep)
-        head._length = 0
-
-        if head.status == 101:
-            if not fact & ASKS_UPGRADE:
-                return "unsupported: 101 Switching Protocols that was not asked for"
-            head._framing = FRAMED_TUNNEL
-        elif fact & IS_CONNECT and 200 <= head.status < 300:
-            head._framing = FRAMED_TUNNEL
-        elif fact & IS_HEAD or head.status == 204 or head.status == 304:
-            head._framing = FRAMED_NONE
-        elif coded:
-            if head.version == 10:
-                return "Transfer-Encoding in an HTTP/1.0 response"
-            if s.http.flags & F_CONTENT_LENGTH:
-                return "both Transfer-Encoding and Content-Length"
-            if wrong is not None:
-                return wrong
-            if not chunked:
-                return "an empty Transfer-Encoding"
-            head._framing = FRAMED_CHUNKED
-            head._length = -1
-        elif s.http.flags & F_CONTENT_LENGTH:
-            if s.http.content_length > <uint64_t>INT64_MAX:
-                return "a Content-Length above 2**63-1"
-            head._framing = FRAMED_LENGTH
-            head._length = <long long>s.http.content_length
-        else:
-            head._length = -1
-            if head.version == 10 or close or self.lenient & LENIENT_UNTIL_CLOSE:
-                head._framing = FRAMED_CLOSE
-            else:
-                head._framing = FRAMED_NOT
-        if head._framing >= FRAMED_CLOSE:
-            head.persistent = False
-        return None
 
     # -- bodies --
 
@@ -1108,7 +755,7 @@ cdef class ResponseParser:
             if s.count:
                 size = s.carried + (p - s.base)
                 text = self.whole_section(p)
-                wrong = self.check_fields(text)
+                wrong = check_fields(s, text, self.max_line_size, self.lenient)
                 if wrong is not None:
                     return self.fail(self.invalid, wrong, p, end)
                 head._trailer_section = self.pack_fields(text, size)
@@ -1311,12 +958,3 @@ cdef class ResponseParser:
         self.state = BROKEN
         self.slice_size = 0
         return NULL
-
-
-cdef str refuse_coding(Member* member):
-    """What is wrong with a transfer coding other than chunked, in words that begin with "unsupported" where it is only unknown."""
-    cdef Py_ssize_t i
-    for i in range(member.size):
-        if not is_tchar(<unsigned char>member.at[i]):
-            return "a malformed transfer coding"
-    return "unsupported transfer coding " + PyUnicode_DecodeLatin1(member.at, min(member.size, 40), NULL)

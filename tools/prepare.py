@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / f".venv-{sys.version_info[0]}.{sys.version_info[1]}"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 STATE = VENV / "prepared.json"
-EXTENSION_SOURCES = ["setup.py", "src/*.pyx", "src/*.pxd", "vendor/llhttp.toml"]
+EXTENSION_SOURCES = ["setup.py", "src/*.pyx", "src/*.pxd", "src/*.pxi", "vendor/llhttp.toml"]
 
 
 def find_missing() -> str | None:
