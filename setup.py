@@ -16,7 +16,10 @@ if subprocess.run([sys.executable, VENDOR, "--quiet"]).returncode:
 parser = Extension(
     "httpio._parser",
     sources=["src/_parser.pyx", *(f"{LLHTTP}/src/{name}.c" for name in ("api", "http", "llhttp"))],
-    depends=["src/llhttp.pxd", *(f"src/{name}.pxi" for name in ("section", "head", "rules")), f"{LLHTTP}/include/llhttp.h"],
+    depends=[
+        *(f"src/{name}" for name in ("llhttp.pxd", "section.pxi", "head.pxi", "rules.pxi")),
+        f"{LLHTTP}/include/llhttp.h",
+    ],
     include_dirs=["src", f"{LLHTTP}/include"],
     # Hidden: calls to llhttp are direct, and another extension's llhttp in the process stays another.
     extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3", "-fvisibility=hidden"],

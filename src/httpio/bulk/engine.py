@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from httpio.bulk.report import Result
@@ -311,60 +312,57 @@ class _Engine:
             lane.out.popleft()
             self._results.append(Result(item, error=outcome.error, attempts=outcome.attempts))
             return
-        response = outcome
-        if not response.answers(task.job.request):
+        response, job = outcome, task.job
+        if not response.answers(job.request):
             raise RuntimeError(f"the answer to {response.path} came in the place of another's")
         good = 200 <= response.status <= 299
-        attempts = lane.window.attempts_of(number)
-        result = Result(item, response.status, response.headers, None, None, None, attempts)
-        if response.body is not None:
-            if self._sink is None:
-                result = result._replace(content=response.body)
-            elif good:
-                result = self._store(self._sink, lane.out[0].job, result, response.body)
-        elif good and self._sink is not None:
+        sink = self._sink if good else None
+        path: Path | None = None
+        error: Exception | None = None
+        content = response.body if self._sink is None else None
+        if sink is not None and response.body is not None:
+            try:
+                path = sink.store(job.name or "", response.body)
+            except OSError as exc:
+                error = exc
+        elif sink is not None:
             pipeline.read_next(response)
-            saved = yield from self._co_save(self._sink, lane, pipeline, result)
-            if saved is None:
-                return  # it will be sent again
-            result = saved
-        elif self._sink is None:
+            saved = yield from self._co_save(sink, job, lane.link)
+            if isinstance(saved, Exception):
+                error = saved
+                cut = isinstance(error, HTTPError) and not isinstance(error, UnsupportedResponse)
+                if cut and pipeline.repeat():
+                    return
+            else:
+                path = saved
+        elif response.body is None and self._sink is None:
             reason = f"the body is longer than body_limit, {self._body_limit} bytes"
             if response.framing == "unframed":
                 reason = "nothing says where the body ends"
-            result = result._replace(error=UnsupportedResponse(reason, expected=response.length))
+            error = UnsupportedResponse(reason, expected=response.length)
+        attempts = lane.window.attempts_of(number)
         lane.out.popleft()
-        self._results.append(result)
+        self._results.append(Result(item, response.status, response.headers, content, path, error, attempts))
 
     @staticmethod
-    def _store(sink: FolderSink, job: Job, result: Result, content: bytes) -> Result:
-        try:
-            return result._replace(path=sink.store(job.name or "", content))
-        except OSError as exc:
-            return result._replace(error=exc)
-
-    def _co_save(self, sink: FolderSink, lane: _Lane, pipeline: Pipeline, result: Result) -> Step[Result | None]:
-        """Bring the body that is being received into the sink; None: it was cut short, and its request is
-        sent again."""
-        link = lane.link
+    def _co_save(sink: FolderSink, job: Job, link: Link) -> Step[Path | Exception]:
+        """Bring the body that is being received into the sink; returns where it is, or why it is not."""
         view = memoryview(bytearray(BUFFER_SIZE))
         try:
-            writer = sink.open(lane.out[0].job.name or "")
+            writer = sink.open(job.name or "")
         except OSError as exc:
-            return result._replace(error=exc)
+            return exc
         try:
             while link.current is not None:
                 count = yield from link.co_readinto(view)
                 if count:
                     writer.write(view[:count])
-            return result._replace(path=writer.commit())
-        except HTTPError as exc:
+            return writer.commit()
+        except Exception as exc:
             writer.abort()
-            if not isinstance(exc, UnsupportedResponse) and pipeline.repeat():
-                return None
-            return result._replace(error=exc, attempts=lane.window.attempts_so_far)
-        except OSError as exc:
-            return result._replace(error=exc)
+            if isinstance(exc, OSError | HTTPError):
+                return exc
+            raise
         except BaseException:
             writer.abort()
             raise
