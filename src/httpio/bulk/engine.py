@@ -317,6 +317,7 @@ class _Engine:
             raise RuntimeError(f"the answer to {response.path} came in the place of another's")
         good = 200 <= response.status <= 299
         sink = self._sink if good else None
+        attempts = lane.window.attempts_of(number)
         path: Path | None = None
         error: Exception | None = None
         content = response.body if self._sink is None else None
@@ -333,6 +334,8 @@ class _Engine:
                 cut = isinstance(error, HTTPError) and not isinstance(error, UnsupportedResponse)
                 if cut and pipeline.repeat():
                     return
+                if cut:
+                    attempts = lane.window.attempts_so_far
             else:
                 path = saved
         elif response.body is None and self._sink is None:
@@ -340,7 +343,6 @@ class _Engine:
             if response.framing == "unframed":
                 reason = "nothing says where the body ends"
             error = UnsupportedResponse(reason, expected=response.length)
-        attempts = lane.window.attempts_of(number)
         lane.out.popleft()
         self._results.append(Result(item, response.status, response.headers, content, path, error, attempts))
 
