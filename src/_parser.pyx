@@ -249,6 +249,9 @@ cdef class ResponseParser:
     def stage(self):
         """Where reading is: 0 nothing outstanding, 1 a response is awaited, 2 a response is open, 3 another protocol,
         4 nothing more will come, 5 broken."""
+        return self.find_stage()
+
+    cdef int find_stage(self) noexcept:
         if self.state == BROKEN or self.given_up:
             return 5
         if self.state == TUNNEL:
@@ -263,7 +266,7 @@ cdef class ResponseParser:
     @property
     def awaits(self):
         """Whether a response is to come, and nothing stands against its coming."""
-        return self.stage == 1
+        return self.find_stage() == 1
 
     cdef void note_surplus(self) noexcept:
         """Nothing is outstanding, and bytes are here: but for empty lines, they answer nothing."""

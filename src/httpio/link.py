@@ -350,6 +350,9 @@ class Link:
             if not self.parser.waiting_count:
                 raise StateError("no response is to come: no request is outstanding")
             return None
+        return self._first_ready()
+
+    def _first_ready(self) -> HTTPResponse:
         response = self.ready.popleft()
         if response.complete_by is None:
             self.current = response
@@ -372,9 +375,7 @@ class Link:
                 yield need
         finally:
             self._end_reading()
-        response = self.next_ready()
-        assert response is not None
-        return response
+        return self._first_ready()
 
     def take_responses(self) -> bool:
         """Parse what is here, and unless that gives a response receive once; returns whether one is ready.
@@ -450,17 +451,20 @@ class Link:
         """What to wait for until more can be received. What could not be sent yet is sent meanwhile."""
         transport = self._connected()
         mask = transport.receive_wants
-        if (self.protocol.outbox or self.source is not None or transport.stuck) and self._right_to_send.acquire(
-            blocking=False
-        ):
-            try:
-                if not self._flush() and not self._sending:
-                    mask |= transport.send_wants
-            except HTTPError:
-                pass  # an answer may be here all the same
-            finally:
-                self._right_to_send.release()
+        if self.protocol.outbox or self.source is not None or transport.stuck:
+            mask |= self._send_meanwhile(transport)
         return self.need(mask, earlier)
+
+    def _send_meanwhile(self, transport: Transport) -> int:
+        """Send what the transport takes now, unless another thread does; returns what to wait for to go on."""
+        if not self._right_to_send.acquire(blocking=False):
+            return 0
+        try:
+            return 0 if self._flush() or self._sending else transport.send_wants
+        except HTTPError:
+            return 0  # an answer may be here all the same
+        finally:
+            self._right_to_send.release()
 
     # -- bodies --
 

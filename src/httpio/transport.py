@@ -67,10 +67,8 @@ class Transport:
         """Whether received bytes wait inside the transport, where `select` cannot see them."""
         return False
 
-    @property
-    def stuck(self) -> bool:
-        """Whether bytes that count as sent still wait inside the transport."""
-        return False
+    stuck = False
+    """Whether bytes that count as sent still wait inside the transport."""
 
     def detach(self) -> socket.socket:
         """Hand over the socket, as it is."""
@@ -209,7 +207,7 @@ class TLSTransport(Transport):
         return self._ssl.pending() > 0
 
     @property
-    def stuck(self) -> bool:
+    def stuck(self) -> bool:  # type: ignore[override]
         return bool(self._stuck)
 
     def peercert(self, binary_form: bool) -> Any:
