@@ -30,8 +30,8 @@ lint:  ## ruff, and mypy --strict over the package
 wheel:  ## build the sdist, and the wheel from it, into dist/
 	@python=$$($(PREPARE)) && $$python -m build --outdir dist .
 
-sanitize:  ## run the parser's tests with the extension under ASan and UBSan
-	@python=$$($(PREPARE)) && tools/sanitize.sh $$python tests/test_parser.py tests/test_cases.py $(ARGS)
+sanitize:  ## run the tests of parser and cases with the extension under ASan and UBSan
+	@python=$$($(PREPARE)) && tools/sanitize.sh $$python tests/test_parser.py tests/test_cases.py tests/test_request_cases.py $(ARGS)
 
 clean:  ## remove what was built; vendor/llhttp stays
 	rm -rf .venv-*/ build/ dist/ bench/.build/ src/httpio.egg-info/

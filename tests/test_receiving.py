@@ -1,11 +1,14 @@
 """The receiving half alone: states, both forms, and the ends of a connection."""
 
+from contextlib import suppress
+
 import pytest
 
+import corpus
 from httpio.exceptions import InvalidResponse, StateError, UnsupportedResponse
 from httpio.messages import Lenient, Limits
 from httpio.receiving import ASKS_UPGRADE, IS_CONNECT, IS_HEAD, PLAIN, ReceivingHalf
-from httpio.states import Receiving
+from httpio.states import RECEIVING, Receiving
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
@@ -260,3 +263,29 @@ class TestEof:
         half.fail()
         half.eof(True)
         assert half.state is Receiving.BROKEN
+
+
+class TestTable:
+    """The parser moves by itself: never otherwise than the RECEIVING table says."""
+
+    @pytest.mark.parametrize("row", corpus.responses(), ids=lambda row: str(row["id"]))
+    def test_each_change_is_a_move(self, row: corpus.Row) -> None:
+        allowed = {(state, after) for (state, _), after in RECEIVING.items()}
+        half = ReceivingHalf(Limits(), Lenient(0))
+        state = half.state
+        for method in corpus.methods(row):
+            half.expect(method, {"HEAD": IS_HEAD, "CONNECT": IS_CONNECT}.get(method, PLAIN))
+            assert (state, half.state) in allowed
+            state = half.state
+        scratch = bytearray(10)
+        for byte in corpus.wire(row)[:3000]:
+            memoryview(half.parser)[:1] = bytes([byte])
+            for step in (lambda: half.received(1), lambda: half.read_into(scratch)):
+                with suppress(InvalidResponse, UnsupportedResponse):
+                    step()
+                assert half.state is state or (state, half.state) in allowed
+                state = half.state
+            if state in (Receiving.BROKEN, Receiving.ENDED, Receiving.TUNNEL):
+                break
+        half.eof(clean=True)
+        assert half.state is state or (state, half.state) in allowed

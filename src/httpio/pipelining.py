@@ -40,7 +40,6 @@ class Pipeline:
         self._body_limit = body_limit
         self._begun = False
         self._failures: list[Outcome] = []
-        self._alone: Request | None = None  # the request whose body comes from a file or an iterable
         self._handed: HTTPResponse | None = None  # at its head, and its body not yet read
         self._again = False
         self._fresh = True
@@ -210,7 +209,6 @@ class Pipeline:
             raise ValueError("the body of a request in a pipeline cannot be a BodyFollowing")
         kind = protocol.send_request(request)
         if kind is BodyKind.SOURCE and protocol.sends_body:
-            self._alone = request
             self._link.source = pieces(request.body, protocol.body_length)
 
     def _flush(self) -> bool:
