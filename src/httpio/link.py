@@ -262,20 +262,24 @@ class Link:
 
     def _draw(self) -> bool:
         """Put the next piece of `source` into the outbox; False: there is none, and the body is complete."""
-        assert self.source is not None
+        source = self.source
+        assert source is not None
         if not self.look():  # an answer has made the rest pointless
             self.source = None
             return False
         protocol = self.protocol
         try:
-            piece = next(self.source, None)
+            piece = next(source, None)
             with self._moving:
                 if piece is not None:
                     protocol.write(piece)
-                    return True
+                    if protocol.sends_body:
+                        return True
                 self.source = None
                 if protocol.sends_body:
                     protocol.end_body()
+            if piece is not None:
+                next(source, None)  # the body is as long as was declared: a source that has more is wrong
             return bool(protocol.outbox)
         except Exception as exc:
             # The request's body is not what was declared: nothing can follow it.
