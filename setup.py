@@ -17,7 +17,7 @@ parser = Extension(
     "httpio._parser",
     sources=["src/_parser.pyx", *(f"{LLHTTP}/src/{name}.c" for name in ("api", "http", "llhttp"))],
     depends=[
-        *(f"src/{name}" for name in ("llhttp.pxd", "section.pxi", "head.pxi", "rules.pxi")),
+        *(f"src/{name}" for name in ("llhttp.pxd", "section.pxi", "head.pxi", "rules.pxi", "queue.pxi")),
         f"{LLHTTP}/include/llhttp.h",
     ],
     include_dirs=["src", f"{LLHTTP}/include"],

@@ -62,6 +62,7 @@ cdef enum Framing:
 include "section.pxi"
 include "head.pxi"
 include "rules.pxi"
+include "queue.pxi"
 
 
 cdef class ResponseParser:
@@ -87,9 +88,7 @@ cdef class ResponseParser:
     cdef int max_headers, max_trailers, max_interim, lenient
     cdef Py_ssize_t max_line_size, max_field_size, max_leading
 
-    cdef list items                     # a ring of the outstanding requests, and one fact about each
-    cdef unsigned char* facts
-    cdef Py_ssize_t first, waiting, ring
+    cdef RequestQueue requests
 
     cdef State state
     cdef bint in_section, trailing, feeding, ended_cleanly, given_up
@@ -139,16 +138,14 @@ cdef class ResponseParser:
         self.section.max_line += 4    # the line ends before and after it
         self.interim = []
         self.ready = []
-        self.ring = 16
-        self.items = [None] * self.ring
-        self.facts = <unsigned char*>PyMem_Malloc(self.ring)
+        self.requests = RequestQueue()
         allowed = max(self.max_headers, self.max_trailers)
         if min(self.max_headers, self.max_trailers, self.max_interim) < 0 or allowed > MOST_FIELDS:
             raise ValueError(f"a limit on the number of fields is between 0 and {MOST_FIELDS}")
         if min(self.max_line_size, self.max_field_size, self.max_leading, self.section.max_line, self.section.max_extensions) < 0:
             raise ValueError("a limit on a size cannot be negative")
         self.section.fields = <Field*>PyMem_Malloc((allowed + 1) * sizeof(Field))
-        if self.facts is NULL or self.section.fields is NULL:
+        if self.section.fields is NULL:
             raise MemoryError
         self.section.parser = <PyObject*>self
         llhttp_init(&self.section.http, HTTP_RESPONSE, &settings)
@@ -159,7 +156,6 @@ cdef class ResponseParser:
         llhttp_set_lenient_spaces_after_chunk_size(&self.section.http, lenient & LENIENT_CHUNK_SPACE != 0)
 
     def __dealloc__(self):
-        PyMem_Free(self.facts)
         PyMem_Free(self.section.fields)
         PyMem_Free(self.buffer)
         PyMem_Free(self.carry)
@@ -169,44 +165,23 @@ cdef class ResponseParser:
 
     cpdef expect(self, request, int fact=0):
         """Note one more outstanding request: any object, which becomes the response's; fact: 1 HEAD, 2 CONNECT, 4 upgrade asked."""
-        cdef Py_ssize_t slot
         self.note_surplus()
-        if self.waiting == self.ring:
-            self.grow_ring()
-        slot = (self.first + self.waiting) & (self.ring - 1)
-        self.items[slot] = request
-        self.facts[slot] = <unsigned char>fact
-        self.waiting += 1
+        self.requests.push(request, <unsigned char>fact)
 
     def expect_all(self, list requests):
         """Note many more outstanding requests, none of them HEAD, CONNECT or asking for an upgrade."""
         for request in requests:
             self.expect(request)
 
-    cdef int grow_ring(self) except -1:
-        cdef unsigned char* facts = <unsigned char*>PyMem_Malloc(2 * self.ring)
-        cdef Py_ssize_t i
-        if facts is NULL:
-            raise MemoryError
-        for i in range(self.ring):    # the ring is full
-            facts[i] = self.facts[(self.first + i) & (self.ring - 1)]
-        self.items = self.items[self.first:] + self.items[:self.first] + [None] * self.ring
-        PyMem_Free(self.facts)
-        self.facts = facts
-        self.first = 0
-        self.ring *= 2
-        return 0
-
     @property
     def outstanding(self):
         """The requests that are not answered in full, oldest first, as a tuple."""
-        cdef Py_ssize_t i
-        return tuple([self.items[(self.first + i) & (self.ring - 1)] for i in range(self.waiting)])
+        return self.requests.as_tuple()
 
     @property
     def waiting_count(self):
         """How many requests are not answered in full."""
-        return self.waiting
+        return self.requests.waiting
 
     @property
     def open(self):
@@ -261,7 +236,7 @@ cdef class ResponseParser:
         self.note_surplus()
         if self.state == ENDED or self.at_eof or self.surplus:
             return 4
-        return 1 if self.waiting else 0
+        return 1 if self.requests.waiting else 0
 
     @property
     def awaits(self):
@@ -270,7 +245,7 @@ cdef class ResponseParser:
 
     cdef void note_surplus(self) noexcept:
         """Nothing is outstanding, and bytes are here: but for empty lines, they answer nothing."""
-        if self.waiting == 0 and self.end > self.start and self.state == HEAD and not self.surplus:
+        if self.requests.waiting == 0 and self.end > self.start and self.state == HEAD and not self.surplus:
             self.start = self.skip_line_ends(self.buffer + self.start, self.buffer + self.end) - self.buffer
             self.surplus = self.end > self.start
 
@@ -435,9 +410,9 @@ cdef class ResponseParser:
                 if len(out) == before or self.feeding:
                     raise self.error_class(self.error_text)
                 break
-            if p == end or (single and len(out) > before) or (self.state == HEAD and (self.feeding or self.waiting == 0)):
+            if p == end or (single and len(out) > before) or (self.state == HEAD and (self.feeding or self.requests.waiting == 0)):
                 break
-        if self.state == HEAD and self.waiting == 0 and not self.in_section:
+        if self.state == HEAD and self.requests.waiting == 0 and not self.in_section:
             p = self.skip_line_ends(p, end)
             if p < end and not self.feeding:
                 self.surplus = True
@@ -455,7 +430,7 @@ cdef class ResponseParser:
         cdef Section* s = &self.section
         cdef llhttp_errno_t outcome
         if not self.in_section:
-            if self.waiting == 0:
+            if self.requests.waiting == 0:
                 return p
             p = self.skip_line_ends(p, end)
             if self.leading > self.max_leading:
@@ -545,7 +520,7 @@ cdef class ResponseParser:
         cdef Py_ssize_t size
         cdef const char* text
         cdef ResponseHead head
-        cdef unsigned char fact = self.facts[self.first]
+        cdef unsigned char fact = self.requests.oldest_fact()
         cdef str wrong
         if self.section_too_large(p):
             return self.fail_section(p, end)
@@ -563,7 +538,7 @@ cdef class ResponseParser:
         head.request_complete = True
         head._section = self.pack_fields(text, size)
         head._count = s.count
-        head._item = self.items[self.first]
+        head._item = self.requests.oldest()
         self.in_section = False
         self.leading = 0
         self.slice_size = 0    # what nobody read of a body before is not this one's
@@ -629,10 +604,8 @@ cdef class ResponseParser:
         return 0
 
     cdef int pop_request(self, ResponseHead head, End by) except -1:
-        self.items[self.first] = None
         head._end = by
-        self.first = (self.first + 1) & (self.ring - 1)
-        self.waiting -= 1
+        self.requests.pop()
         self.state = HEAD if head.persistent else ENDED
         return 0
 

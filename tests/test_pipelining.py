@@ -279,7 +279,7 @@ def test_write_does_not_reach_the_body_of_a_pipeline(plain: Serve) -> None:
 
     _, conn = plain(script)
     pieces = (bytes(65536) for _ in range(400))
-    for _ in conn.pipeline([Request("PUT", "/", body=pieces), "/behind"]):
+    for _ in conn.pipeline([Request("PUT", "/", body=pieces), "/behind"], 1):
         with pytest.raises(StateError):
             conn.write(b"never")
     assert bodies == [bytes(65536 * 400)]
@@ -405,7 +405,7 @@ def test_an_early_answer(status: int, source: str, plain: Serve) -> None:
     body = b"".join(pieces) if source == "bytes" else iter(pieces)
     found = [
         (response.path, response.status, response.request_complete)
-        for response in conn.pipeline(["/1", Request("PUT", "/2", body=body), "/3", "/4"])
+        for response in conn.pipeline(["/1", Request("PUT", "/2", body=body), "/3", "/4"], 1)
     ]
     over.set()
     assert found == [("/1", 200, True), ("/2", status, status == 200), ("/3", 200, True), ("/4", 200, True)]

@@ -88,18 +88,19 @@ class Peer:
         return seen._replace(body=body) if len(body) == length else None
 
     def chunks(self) -> bytes:
-        body = b""
+        body = bytearray()
         while True:
-            while b"\r\n" not in self.buffer:
+            while (end := self.buffer.find(b"\r\n")) < 0:
                 if not self.receive():
                     raise ConnectionError("the client closed inside a body")
-            line, _, rest = bytes(self.buffer).partition(b"\r\n")
-            self.buffer[:] = rest
-            size = int(line, 16)
+            size = int(self.buffer[:end], 16)
+            del self.buffer[: end + 2]
             piece = self.take(size + 2)
+            if len(piece) < size + 2:
+                raise ConnectionError("the client closed inside a chunk")
             assert piece[size:] == b"\r\n"
             if size == 0:
-                return body
+                return bytes(body)
             body += piece[:-2]
 
     def send(self, data: bytes) -> None:
