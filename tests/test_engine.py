@@ -24,7 +24,9 @@ import httpio.link
 from httpio import ConnectionClosed, InvalidResponse, InvalidURL, Request, Result, UnsupportedResponse, fetch
 from httpio.bulk.engine import Job, transfer
 from httpio.bulk.sinks import FolderSink
+from httpio.testing import Server
 from httpio.urls import split_url
+from httpio.window import MAX_DEPTH
 from servers.scripted import Peer, Scripted
 
 
@@ -654,3 +656,19 @@ def test_one_result_for_every_item(
             server.settle()
         assert our_connections(servers) == 0
     assert descriptors() <= before
+
+
+def test_a_slow_caller_slows_the_transfer() -> None:
+    """Against a server that is never waited for, results do not pile up behind the one that is looked at."""
+    drawn = 0
+
+    def urls() -> Iterator[str]:
+        nonlocal drawn
+        for number in range(20_000):
+            drawn = number
+            yield f"{server.url}/objects/{number}?size=10"
+
+    with Server() as server:
+        for taken, _ in enumerate(fetch(urls(), timeout=20)):
+            assert drawn - taken <= 4 * MAX_DEPTH
+    assert taken == 19_999

@@ -122,15 +122,17 @@ def _is_done(outcome: Outcome) -> bool:
 class _Lane:
     """The way to one origin: its connection, what waits for it, and what is out on it."""
 
-    def __init__(self, origin: Origin, link: Link, backlog: _LaneBacklog) -> None:
+    def __init__(self, origin: Origin, link: Link, backlog: _LaneBacklog, body_limit: int) -> None:
         self.origin = origin
         self.link = link
-        self.backlog = backlog
+        self.window = Window()
+        self.pipeline = Pipeline(link, backlog, self.window, body_limit)
         self.queue: deque[_Task] = deque()
         self.out: deque[_Task] = deque()
-        self.window = Window()
-        self.step: Step[None] | None = None
+        self.step: Step[bool] | None = None
         self.need: PollNeeded | None = None
+        self.asleep = True  # it has no place among those that are served, and waits for none
+        self.refused = 0
         self.error: Exception | None = None
         """Why the origin cannot be connected to."""
 
@@ -183,10 +185,7 @@ class _Engine:
         try:
             while True:
                 while self._waiting and len(self._active) < MAX_LANES:
-                    lane = self._waiting.popleft()
-                    lane.step = self._co_lane(lane)
-                    lane.need = None
-                    self._active.append(lane)
+                    self._active.append(self._waiting.popleft())
                 if self._active:
                     self._advance()
                 elif not self.draw() and not self._results:
@@ -196,26 +195,36 @@ class _Engine:
             if self._failure is not None:
                 raise self._failure
         finally:
-            for lane in self._active:
+            for lane in self._lanes.values():
                 if lane.step is not None:
                     lane.step.close()
-            for lane in self._lanes.values():
                 lane.link.close()
 
     def _advance(self) -> None:
-        """Let every lane that can go on do so; wait when none can."""
+        """Let every lane go on until it has to wait or has something to hand out; wait when none can go on."""
         needs = [lane.need for lane in self._active if lane.need is not None]
         if len(needs) == len(self._active):
             wait_any(needs)
         for lane in list(self._active):
-            assert lane.step is not None
+            if lane.step is None:
+                lane.step = self._co_batch(lane)
             try:
                 lane.need = lane.step.send(None)
-            except StopIteration:
-                self._active.remove(lane)
-                lane.step = None
-                if lane.queue:
-                    self._waiting.append(lane)
+            except StopIteration as stop:
+                lane.step = lane.need = None
+                if not stop.value:
+                    self._retire(lane)
+
+    def _retire(self, lane: _Lane) -> None:
+        """The lane has nothing left to do: its place, and its descriptor, are for others."""
+        self._active.remove(lane)
+        lane.link.close()
+        if lane.queue:
+            self._waiting.append(lane)
+        else:
+            lane.asleep = True
+            if lane.error is None:
+                del self._lanes[lane.origin]
 
     # -- tasks --
 
@@ -246,7 +255,8 @@ class _Engine:
                 continue
             lane.queue.append(task)
             self.queued += 1
-            if lane.step is None and len(lane.queue) == 1:
+            if lane.asleep:
+                lane.asleep = False
                 self._waiting.append(lane)
         return drawn
 
@@ -271,41 +281,31 @@ class _Engine:
         )
         timeout, connect_timeout = self._timeouts
         backlog = _LaneBacklog(self)
-        lane = backlog.lane = _Lane(origin, Link(target, timeout, connect_timeout, None), backlog)
+        lane = backlog.lane = _Lane(origin, Link(target, timeout, connect_timeout, None), backlog, self._body_limit)
         return lane
 
     # -- one lane --
 
-    def _co_lane(self, lane: _Lane) -> Step[None]:
-        """Fetch what the lane has, until it has nothing left."""
-        pipeline = Pipeline(lane.link, lane.backlog, lane.window, self._body_limit)
-        refused = 0
+    def _co_batch(self, lane: _Lane) -> Step[bool]:
+        """Fetch a batch of what the lane has; False when it has nothing left."""
         try:
-            while True:
-                try:
-                    batch = yield from pipeline.co_next()
-                except (OSError, HTTPError) as exc:  # there is no connection to be had
-                    refused += 1
-                    if refused == CONNECT_ATTEMPTS:
-                        self._fail_lane(lane, exc)
-                        return
-                    continue
-                if not batch:
-                    if lane.out:
-                        raise RuntimeError(f"{len(lane.out)} requests were lost on the way to {lane.link.target.host}")
-                    return
-                refused = 0
-                number = lane.window.done - sum(_is_done(outcome) for outcome in batch)
-                for outcome in batch:
-                    yield from self._co_take(lane, pipeline, outcome, number)
-                    number += 1
-        finally:
-            # The origin may have had all it is to get: its place, and its descriptor, are for others.
-            lane.link.close()
-            if not lane.queue and lane.error is None:
-                self._lanes.pop(lane.origin, None)
+            batch = yield from lane.pipeline.co_next()
+        except (OSError, HTTPError) as exc:  # there is no connection to be had
+            lane.refused += 1
+            if lane.refused < CONNECT_ATTEMPTS:
+                return True
+            self._fail_lane(lane, exc)
+            return False
+        if not batch and lane.out:
+            raise RuntimeError(f"{len(lane.out)} requests were lost on the way to {lane.origin}")
+        lane.refused = 0
+        number = lane.window.done - sum(_is_done(outcome) for outcome in batch)
+        for outcome in batch:
+            yield from self._co_take(lane, outcome, number)
+            number += 1
+        return bool(batch)
 
-    def _co_take(self, lane: _Lane, pipeline: Pipeline, outcome: Outcome, number: int) -> Step[None]:
+    def _co_take(self, lane: _Lane, outcome: Outcome, number: int) -> Step[None]:
         task = lane.out[0]
         item = task.item
         if isinstance(outcome, Failure):
@@ -327,12 +327,12 @@ class _Engine:
             except OSError as exc:
                 error = exc
         elif sink is not None:
-            pipeline.read_next(response)
+            lane.pipeline.read_next(response)
             saved = yield from self._co_save(sink, job, lane.link)
             if isinstance(saved, Exception):
                 error = saved
                 cut = isinstance(error, HTTPError) and not isinstance(error, UnsupportedResponse)
-                if cut and pipeline.repeat():
+                if cut and lane.pipeline.repeat():
                     return
                 if cut:
                     attempts = lane.window.attempts_so_far
