@@ -262,8 +262,8 @@ class HTTPConnection:
         """
         if self._pipeline is not None:
             self._refuse_in_pipeline()
-        response = self._link.next_ready()
-        return response or run(self._link.co_next_response())
+        link = self._link
+        return link.next_ready() or link.wait_once() or run(link.co_next_response())
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
         """As `read`."""

@@ -20,7 +20,7 @@ from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, S
 from httpio.framing import BodyKind, pieces
 from httpio.headers import FieldsLike
 from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
-from httpio.protocol import Protocol
+from httpio.protocol import Outgoing, Protocol
 from httpio.states import Receiving, Sending
 from httpio.transport import Transport, open_transport
 from httpio.waiting import POLLIN, PollNeeded, Step
@@ -192,25 +192,51 @@ class Link:
         protocol, parser, transport = self.protocol, self.parser, self.transport
         if self._sending:
             raise StateError("another thread is sending on this connection")
+        self._just_sent = False
         if transport is not None and not parser.waiting_count and not transport.quiet():
             self.look()
-        simple = method == "GET" and not headers and body is None
-        if not (simple and parser.reusable and protocol.sending is Sending.IDLE and protocol.send_target(path)):
-            if self.broken or not protocol.alive:
-                raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
-            request = Request(method, path, headers, body)
-            with self._moving:
-                kind = protocol.send_request(request)
-            if kind is BodyKind.SOURCE and protocol.sends_body:
-                self.source = pieces(body, protocol.body_length)
-        if self.deadline is not None:
+        if self.deadline is not None and protocol.alive:
             self.start_exchange()
+        simple = method == "GET" and not headers and body is None
+        if simple and parser.reusable and protocol.sending is Sending.IDLE and not protocol.outbox:
+            data = protocol.encode_get(path)
+            if data is not None and transport is not None:
+                parser.expect(path)
+                self._send_first(transport, data)
+                return
+        if self.broken or not protocol.alive:
+            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
+        request = Request(method, path, headers, body)
+        with self._moving:
+            kind = protocol.send_request(request)
+        if kind is BodyKind.SOURCE and protocol.sends_body:
+            self.source = pieces(body, protocol.body_length)
+
+    def _send_first(self, transport: Transport, data: bytes) -> None:
+        """Send a request at once; what the transport does not take goes into the outbox."""
+        outgoing = None
+        try:
+            taken = transport.try_send(data)
+            if taken == len(data):
+                self.moved += taken
+                return
+            outgoing = Outgoing(data, 1)
+            if taken:
+                self.moved += taken
+                outgoing.take(taken)
+            self.protocol.outbox.append(outgoing)
+        except OSError as exc:
+            self.protocol.outbox.append(Outgoing(data, 1))
+            lost = self._lost(exc, "sending")
+            self.protocol.stop_sending()
+            raise lost from exc
 
     def put_body(self, data: bytes | bytearray | memoryview | None) -> None:
         """Put a piece of a body into the outbox; None: its end, where it is chunked."""
         protocol = self.protocol
         if self._sending:
             raise StateError("another thread is sending on this connection")
+        self._just_sent = False
         if protocol.sends_body:
             self.look()
         with self._moving:
@@ -289,7 +315,10 @@ class Link:
 
     def flush_at_once(self) -> bool:
         """`flush`, where no wait is needed; False: `co_flush` has to go on."""
-        if self._sending or self.source is not None or not self.flush():
+        if self._sending or self.source is not None:
+            return False
+        transport = self.transport
+        if (transport is None or self.protocol.outbox or transport.stuck) and not self.flush():
             return False
         self._just_sent = True
         return True
@@ -364,6 +393,22 @@ class Link:
             self.end_answer()
         return response
 
+    def wait_once(self) -> HTTPResponse | None:
+        """The next response after one wait that blocks, as most come to a request that was just sent; None: it
+        takes the longer way of `co_next_response`."""
+        transport = self.transport
+        if not self._just_sent or transport is None or transport.pending or self.parser.buffered:
+            return None
+        if self._reading or self.timeout is not None or self._exchange_end is not None:
+            return None
+        self._just_sent = False
+        self._begin_reading()
+        try:
+            self.need(transport.receive_wants, None).poll()
+            return self._first_ready() if self.take_responses() else None
+        finally:
+            self._end_reading()
+
     def co_next_response(self) -> Step[HTTPResponse]:
         """Wait for the next response."""
         self._begin_reading()
@@ -394,13 +439,19 @@ class Link:
             if not responses:
                 if not parser.awaits:
                     self._refuse_more()
-                count = self.receive_some(parser)
+                transport = self._connected()
+                count = transport.try_receive_into(parser)
                 if count is None:
                     return False
-                responses = parser.buffer_updated(count) if count else parser.eof(self._connected().clean)
+                self.moved += count
+                responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
         except HTTPError as exc:
             self.report(exc)
             raise
+        except OSError as exc:
+            lost = self._lost(exc, None)
+            self.break_off()
+            raise lost from exc
         if responses:
             self._hand_over(responses)
             return True

@@ -24,7 +24,7 @@ from httpio.messages import HTTPResponse, Lenient, Limits, Request
 from httpio.receiving import ASKS_UPGRADE, IS_CONNECT, IS_HEAD, PLAIN, ReceivingHalf
 from httpio.states import SENDING, Receiving, Send, Sending, move
 
-__all__ = ["Protocol"]
+__all__ = ["Outgoing", "Protocol"]
 
 JOINED = 64 * 1024
 """A body up to this many bytes is copied behind its head; a larger one is sent from where it is."""
@@ -145,14 +145,10 @@ class Protocol:
         self.outbox.append(Outgoing(data, len(targets)))
         return True
 
-    def send_target(self, target: str) -> bool:
-        """The same for one GET request, while the connection is `reusable`."""
+    def encode_get(self, target: str) -> bytes | None:
+        """The head of a GET request; None: *target* is no plain target, and `send_request` says what is wrong."""
         data = encode_target(target)
-        if data is None:
-            return False
-        self.receiving.parser.expect(target)
-        self.outbox.append(Outgoing(b"GET %b%b" % (data, self._rest_of_get), 1))
-        return True
+        return None if data is None else b"GET %b%b" % (data, self._rest_of_get)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Put a piece of the body into the outbox. ExcessBodyData, StateError: nothing of it was."""

@@ -62,10 +62,8 @@ class Transport:
         """Whether the peer has certainly sent nothing that was not received: neither bytes nor its close."""
         return not self._arrival.poll(0)
 
-    @property
-    def pending(self) -> bool:
-        """Whether received bytes wait inside the transport, where `select` cannot see them."""
-        return False
+    pending = False
+    """Whether received bytes wait inside the transport, where `select` cannot see them."""
 
     stuck = False
     """Whether bytes that count as sent still wait inside the transport."""
@@ -203,7 +201,7 @@ class TLSTransport(Transport):
         return None  # what comes from the socket is not the content
 
     @property
-    def pending(self) -> bool:
+    def pending(self) -> bool:  # type: ignore[override]
         return self._ssl.pending() > 0
 
     @property
