@@ -192,8 +192,8 @@ class HTTPConnection:
             headers = request.headers
             frame_request(method, path, headers, body, link.target.defaults)
             yield from link.co_connect()
-        link.put_request(method, path, headers, body)
-        yield from link.co_flush()
+        if not link.put_request(method, path, headers, body):
+            yield from link.co_flush()
 
     def send_request(self, method: str, path: str, headers: FieldsLike = None, body: Body = None) -> None:
         """Send a request; its response is for a later `read_response`, and other requests may be sent
@@ -211,8 +211,7 @@ class HTTPConnection:
         if link.transport is None or self._pipeline is not None:
             run(self.co_send_request(method, path, headers, body))
         else:
-            link.put_request(method, path, headers, body)
-            if not link.flush_at_once():
+            if not link.put_request(method, path, headers, body):
                 run(link.co_flush())
 
     def _refuse_in_pipeline(self) -> None:
@@ -263,7 +262,7 @@ class HTTPConnection:
         if self._pipeline is not None:
             self._refuse_in_pipeline()
         link = self._link
-        return link.next_ready() or link.wait_once() or run(link.co_next_response())
+        return link.wait_once() or link.next_ready() or run(link.co_next_response())
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
         """As `read`."""

@@ -23,7 +23,7 @@ from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
 from httpio.protocol import Outgoing, Protocol
 from httpio.states import Receiving, Sending
 from httpio.transport import Transport, open_transport
-from httpio.waiting import POLLIN, PollNeeded, Step
+from httpio.waiting import POLLIN, PollNeeded, Step, waiter
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -105,6 +105,7 @@ class Link:
             deadline=None if self.connect_timeout is None else monotonic() + self.connect_timeout,
         )
         self.transport = open_transport(sock)
+        self._wait_for_answer = waiter(self.transport.fd, POLLIN)
 
     def close(self) -> None:
         """Close, and forget what was outstanding."""
@@ -186,9 +187,10 @@ class Link:
 
     # -- sending --
 
-    def put_request(self, method: str, path: str, headers: FieldsLike, body: Body) -> None:
-        """Check a request and put it into the outbox. Raises as `HTTPConnection.send_request` does; then nothing
-        has changed, but that the peer may have been found to be gone."""
+    def put_request(self, method: str, path: str, headers: FieldsLike, body: Body) -> bool:
+        """Check a request and send it, or put it into the outbox; returns whether all of it was sent. Raises as
+        `HTTPConnection.send_request` does; then nothing has changed, but that the peer may have been found to be
+        gone."""
         protocol, parser, transport = self.protocol, self.parser, self.transport
         if self._sending:
             raise StateError("another thread is sending on this connection")
@@ -202,8 +204,7 @@ class Link:
             data = protocol.encode_get(path)
             if data is not None and transport is not None:
                 parser.expect(path)
-                self._send_first(transport, data)
-                return
+                return self._send_first(transport, data)
         if self.broken or not protocol.alive:
             raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
         request = Request(method, path, headers, body)
@@ -211,25 +212,26 @@ class Link:
             kind = protocol.send_request(request)
         if kind is BodyKind.SOURCE and protocol.sends_body:
             self.source = pieces(body, protocol.body_length)
+        return False
 
-    def _send_first(self, transport: Transport, data: bytes) -> None:
+    def _send_first(self, transport: Transport, data: bytes) -> bool:
         """Send a request at once; what the transport does not take goes into the outbox."""
-        outgoing = None
         try:
-            taken = transport.try_send(data)
-            if taken == len(data):
-                self.moved += taken
-                return
-            outgoing = Outgoing(data, 1)
-            if taken:
-                self.moved += taken
-                outgoing.take(taken)
-            self.protocol.outbox.append(outgoing)
+            taken = transport.try_send(data) or 0
         except OSError as exc:
             self.protocol.outbox.append(Outgoing(data, 1))
             lost = self._lost(exc, "sending")
             self.protocol.stop_sending()
             raise lost from exc
+        self.moved += taken
+        if taken == len(data):
+            self._just_sent = not transport.stuck
+            return self._just_sent
+        outgoing = Outgoing(data, 1)
+        if taken:
+            outgoing.take(taken)
+        self.protocol.outbox.append(outgoing)
+        return False
 
     def put_body(self, data: bytes | bytearray | memoryview | None) -> None:
         """Put a piece of a body into the outbox; None: its end, where it is chunked."""
@@ -313,16 +315,6 @@ class Link:
             self.break_off()
             raise
 
-    def flush_at_once(self) -> bool:
-        """`flush`, where no wait is needed; False: `co_flush` has to go on."""
-        if self._sending or self.source is not None:
-            return False
-        transport = self.transport
-        if (transport is None or self.protocol.outbox or transport.stuck) and not self.flush():
-            return False
-        self._just_sent = True
-        return True
-
     def co_flush(self) -> Step[None]:
         """Send all that is to be sent. While that waits, what the peer says is listened to, and may make the
         rest pointless."""
@@ -395,19 +387,21 @@ class Link:
 
     def wait_once(self) -> HTTPResponse | None:
         """The next response after one wait that blocks, as most come to a request that was just sent; None: it
-        takes the longer way of `co_next_response`."""
+        takes the longer way of `next_ready` and `co_next_response`."""
         transport = self.transport
-        if not self._just_sent or transport is None or transport.pending or self.parser.buffered:
+        if not self._just_sent or self._reading or self.current is not None or self.ready or self.parser.buffered:
             return None
-        if self._reading or self.timeout is not None or self._exchange_end is not None:
+        if transport is None or transport.pending or self.timeout is not None or self._exchange_end is not None:
             return None
         self._just_sent = False
-        self._begin_reading()
+        self._right_to_receive.acquire()
+        self._reading = True
         try:
-            self.need(transport.receive_wants, None).poll()
+            self._wait_for_answer(None)
             return self._first_ready() if self.take_responses() else None
         finally:
-            self._end_reading()
+            self._reading = False
+            self._right_to_receive.release()
 
     def co_next_response(self) -> Step[HTTPResponse]:
         """Wait for the next response."""
@@ -439,7 +433,9 @@ class Link:
             if not responses:
                 if not parser.awaits:
                     self._refuse_more()
-                transport = self._connected()
+                transport = self.transport
+                if transport is None:
+                    self.give_up("the connection is closed")
                 count = transport.try_receive_into(parser)
                 if count is None:
                     return False

@@ -148,7 +148,7 @@ class Protocol:
     def encode_get(self, target: str) -> bytes | None:
         """The head of a GET request; None: *target* is no plain target, and `send_request` says what is wrong."""
         data = encode_target(target)
-        return None if data is None else b"GET %b%b" % (data, self._rest_of_get)
+        return data and b"GET %b%b" % (data, self._rest_of_get)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Put a piece of the body into the outbox. ExcessBodyData, StateError: nothing of it was."""

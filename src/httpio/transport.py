@@ -15,7 +15,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from httpio.waiting import POLLIN, POLLOUT, PollNeeded
+from httpio.waiting import POLLIN, POLLOUT, waiter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -40,7 +40,7 @@ class Transport:
         """Whether the end of the stream, once received, was one that cannot have been forged or cut."""
         self.receive_wants = POLLIN
         self.send_wants = POLLOUT
-        self._arrival = PollNeeded(self.fd, POLLIN)
+        self._arrived = waiter(self.fd, POLLIN)
 
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         """Receive into *buffer*, at most *size* bytes (0: its length). 0: the peer has closed; None:
@@ -60,7 +60,7 @@ class Transport:
 
     def quiet(self) -> bool:
         """Whether the peer has certainly sent nothing that was not received: neither bytes nor its close."""
-        return not self._arrival.poll(0)
+        return not self._arrived(0)
 
     pending = False
     """Whether received bytes wait inside the transport, where `select` cannot see them."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from httpio.exceptions import ConnectionTimedOut
 
-__all__ = ["POLLIN", "POLLOUT", "PollNeeded", "Step", "eval_coroutine", "run", "wait_any"]
+__all__ = ["POLLIN", "POLLOUT", "PollNeeded", "Step", "eval_coroutine", "run", "wait_any", "waiter"]
 
 POLLIN: int = getattr(select, "POLLIN", 1)
 POLLOUT: int = getattr(select, "POLLOUT", 4)
@@ -50,7 +50,7 @@ class PollNeeded(tuple[int, int]):
         whether it is ready."""
         wait = self._wait
         if wait is None:
-            wait = self._wait = _waiter(self[0], self[1])
+            wait = self._wait = waiter(self[0], self[1])
         if self.deadline is not None:
             left = max(0.0, self.deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
@@ -65,7 +65,7 @@ def _milliseconds(seconds: float) -> int:
     return min(int(min(seconds, 1e6) * 1000) + 1, 2**31 - 1) if seconds > 0 else 0
 
 
-def _waiter(fd: int, mask: int) -> Callable[[float | None], object]:
+def waiter(fd: int, mask: int) -> Callable[[float | None], object]:
     """A call that waits for one descriptor, for so many milliseconds; to set it up costs more than to use it."""
     if hasattr(select, "poll"):
         poller = select.poll()
