@@ -69,7 +69,7 @@ cdef class ResponseParser:
     """Reads the responses of one connection, each matched to the request that was expected first.
 
     Two forms. Own buffer: receive into the parser itself (it exports its free room as a buffer), then call `buffer_updated`.
-    Feed: call `feed`, which stops at the end of a header section and of a message, and says how many bytes it took.
+    Feed: call `feed`, which stops where a response can be handed out, and says how many bytes it took.
 
     response_class: ResponseHead, or a subclass without slots of its own. invalid, unsupported: the exceptions to raise.
     limits: an object with the attributes of httpio.Limits, or None for the same values. lenient: httpio.Lenient.
@@ -354,7 +354,8 @@ cdef class ResponseParser:
     def feed(self, data):
         """Parse bytes that the caller owns; returns how many were taken. `take` and `read_into` give what came of them.
 
-        Stops at the end of a header section and at the end of a message. Raises as `parse` does.
+        Stops at the end of a message, and at the end of a header section unless the body behind it is collected. Raises
+        as `parse` does.
         """
         cdef Py_buffer view
         cdef const char* stop
