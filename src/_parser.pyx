@@ -2,11 +2,13 @@
 # cython: embedsignature=True, embedsignature.format=python
 """HTTP/1.1 responses out of bytes: llhttp, and the checks that llhttp leaves to its caller.
 
-llhttp reads header sections, chunk lines and trailer sections. Everything else is decided here, once: what a response is framed
-by (RFC 9112 section 6.3), whether its connection persists (section 9.3), how large each part may be. Bodies with a length, and
-those that end with the connection, never pass through llhttp: their bytes are counted and handed on.
+llhttp reads header sections, chunk lines and trailer sections. Everything else is decided here, once: what a
+response is framed by (RFC 9112 section 6.3), whether its connection persists (section 9.3), how large each part may
+be. Bodies with a length, and those that end with the connection, never pass through llhttp: their bytes are counted
+and handed on.
 
-There are no sockets here, no content codings, and no import of httpio: the classes to instantiate and to raise are handed in.
+There are no sockets here, no content codings, and no import of httpio: the classes to instantiate and to raise are
+handed in.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -68,13 +70,15 @@ include "queue.pxi"
 cdef class ResponseParser:
     """Reads the responses of one connection, each matched to the request that was expected first.
 
-    Two forms. Own buffer: receive into the parser itself (it exports its free room as a buffer), then call `buffer_updated`.
-    Feed: call `feed`, which stops where a response can be handed out, and says how many bytes it took.
+    Two forms. Own buffer: receive into the parser itself (it exports its free room as a buffer), then call
+    `buffer_updated`. Feed: call `feed`, which stops where a response can be handed out, and says how many bytes it
+    took.
 
-    response_class: ResponseHead, or a subclass without slots of its own. invalid, unsupported: the exceptions to raise.
-    limits: an object with the attributes of httpio.Limits, or None for the same values. lenient: httpio.Lenient.
-    body_limit: the largest body, in bytes, that is collected into `response.body` before its response is handed out; a larger
-    one is handed out at its head, to be read by `read_into`. -1: every response that has a body is handed out at its head.
+    response_class: ResponseHead, or a subclass without slots of its own. invalid, unsupported: the exceptions to
+    raise. limits: an object with the attributes of httpio.Limits, or None for the same values. lenient:
+    httpio.Lenient. body_limit: the largest body, in bytes, that is collected into `response.body` before its
+    response is handed out; a larger one is handed out at its head, to be read by `read_into`. -1: every response
+    that has a body is handed out at its head.
     """
 
     cdef Section section
@@ -142,7 +146,8 @@ cdef class ResponseParser:
         allowed = max(self.max_headers, self.max_trailers)
         if min(self.max_headers, self.max_trailers, self.max_interim) < 0 or allowed > MOST_FIELDS:
             raise ValueError(f"a limit on the number of fields is between 0 and {MOST_FIELDS}")
-        if min(self.max_line_size, self.max_field_size, self.max_leading, self.section.max_line, self.section.max_extensions) < 0:
+        if (min(self.max_line_size, self.max_field_size, self.max_leading) < 0
+                or min(self.section.max_line, self.section.max_extensions) < 0):
             raise ValueError("a limit on a size cannot be negative")
         self.section.fields = <Field*>PyMem_Malloc((allowed + 1) * sizeof(Field))
         if self.section.fields is NULL:
@@ -164,7 +169,8 @@ cdef class ResponseParser:
     # -- the outstanding requests --
 
     cpdef expect(self, request, int fact=0):
-        """Note one more outstanding request: any object, which becomes the response's; fact: 1 HEAD, 2 CONNECT, 4 upgrade asked."""
+        """Note one more outstanding request: any object, which becomes the response's; fact: 1 HEAD, 2 CONNECT, 4
+        upgrade asked."""
         self.note_surplus()
         self.requests.push(request, <unsigned char>fact)
 
@@ -201,7 +207,8 @@ cdef class ResponseParser:
         if self.response is None:
             return 0
         if self.state == LENGTH:
-            return self.response._length - <long long>(self.remaining - min(self.remaining, <uint64_t>(self.end - self.start)))
+            here = min(self.remaining, <uint64_t>(self.end - self.start))
+            return self.response._length - <long long>(self.remaining - here)
         if self.state == UNTIL_CLOSE and self.streamed:
             return self.body_size + (self.end - self.start)
         return self.body_size
@@ -269,7 +276,8 @@ cdef class ResponseParser:
 
     @property
     def room(self):
-        """Bytes that can be received now. Never receive when it is 0: the 0 that comes back would look like the peer's close."""
+        """Bytes that can be received now. Never receive when it is 0: the 0 that comes back would look like the
+        peer's close."""
         return self.make_room()
 
     cdef Py_ssize_t make_room(self) except -1:
@@ -313,7 +321,8 @@ cdef class ResponseParser:
         return 0
 
     def buffer_updated(self, Py_ssize_t received):
-        """Parse, after *received* bytes were written to the buffer that the parser exported; returns as `parse` does."""
+        """Parse, after *received* bytes were written to the buffer that the parser exported; returns as `parse`
+        does."""
         self.check_not_exported()
         if received < 0 or received > self.exported:
             raise ValueError("more bytes received than there was room for")
@@ -334,9 +343,10 @@ cdef class ResponseParser:
     def parse(self):
         """Parse what is buffered; returns the responses that can be handed out now, a list that may be empty.
 
-        A response with a body larger than `body_limit` is the last of its list: it is handed out at its head, is `open` from then
-        on, and is read by `read_into` before anything after it is parsed. With a body_limit of -1 each list has at most one response.
-        Raises InvalidResponse or UnsupportedResponse; after either, every further call raises the same.
+        A response with a body larger than `body_limit` is the last of its list: it is handed out at its head, is
+        `open` from then on, and is read by `read_into` before anything after it is parsed. With a body_limit of -1
+        each list has at most one response. Raises InvalidResponse or UnsupportedResponse; after either, every
+        further call raises the same.
         """
         cdef list out = []
         cdef const char* stop
@@ -377,7 +387,8 @@ cdef class ResponseParser:
             PyBuffer_Release(&view)
 
     def take(self):
-        """The responses whose header section, or whole message up to `body_limit`, was completed by `feed` since the last call."""
+        """The responses whose header section, or whole message up to `body_limit`, was completed by `feed` since
+        the last call."""
         ready = self.ready
         self.ready = []
         return ready
@@ -411,7 +422,9 @@ cdef class ResponseParser:
                 if len(out) == before or self.feeding:
                     raise self.error_class(self.error_text)
                 break
-            if p == end or (single and len(out) > before) or (self.state == HEAD and (self.feeding or self.requests.waiting == 0)):
+            if p == end or (single and len(out) > before):
+                break
+            if self.state == HEAD and (self.feeding or self.requests.waiting == 0):
                 break
         if self.state == HEAD and self.requests.waiting == 0 and not self.in_section:
             p = self.skip_line_ends(p, end)
@@ -435,7 +448,8 @@ cdef class ResponseParser:
                 return p
             p = self.skip_line_ends(p, end)
             if self.leading > self.max_leading:
-                return self.fail(self.invalid, "more empty lines before the status line than Limits.max_leading allows", p, end)
+                wrong = "more empty lines before the status line than Limits.max_leading allows"
+                return self.fail(self.invalid, wrong, p, end)
             if p == end:
                 return p
             self.message = self.consumed + (p - self.input)
@@ -476,7 +490,8 @@ cdef class ResponseParser:
     cdef const char* fail_section(self, const char* p, const char* end) except? NULL:
         cdef Section* s = &self.section
         if self.trailing:
-            return self.fail(self.invalid, "the trailer section is larger than Limits.max_trailers and max_field_size allow", p, end)
+            wrong = "the trailer section is larger than Limits.max_trailers and max_field_size allow"
+            return self.fail(self.invalid, wrong, p, end)
         if (s.count == 0 and not s.in_name) or s.fields[0].name > self.max_line_size:
             return self.fail(self.invalid, "the status line is longer than Limits.max_line_size", p, end)
         return self.fail(self.invalid, "the header section is larger than Limits.max_field_size", p, end)
@@ -660,7 +675,8 @@ cdef class ResponseParser:
             return 0
         room = max(size, 2 * self.body_room, 4096)
         if self.state == LENGTH:
-            room = min(max(room, FIRST_BODY), <Py_ssize_t>min(<uint64_t>self.body_size + self.remaining, <uint64_t>max(room, FIRST_BODY)))
+            room = max(room, FIRST_BODY)
+            room = <Py_ssize_t>min(<uint64_t>room, <uint64_t>self.body_size + self.remaining)
         if self.body is NULL:
             self.body = PyBytes_New(NULL, room)
         else:
@@ -752,7 +768,8 @@ cdef class ResponseParser:
         return p
 
     cdef int chunk_data(self, const char* at, Py_ssize_t size) noexcept:
-        """A piece of chunk data: to a read's target, or to the body; what does not fit the target waits as the slice."""
+        """A piece of chunk data: to a read's target, or to the body; what does not fit the target waits as the
+        slice."""
         cdef Py_ssize_t fits
         if not self.streamed or self.feeding:
             try:
@@ -786,8 +803,8 @@ cdef class ResponseParser:
             PyBuffer_Release(&view)
 
     def read(self, Py_ssize_t size):
-        """Content of the `open` response that is buffered, at most *size* bytes, as bytes. ``b""`` means what 0 means for
-        `read_into`."""
+        """Content of the `open` response that is buffered, at most *size* bytes, as bytes. ``b""`` means what 0
+        means for `read_into`."""
         cdef PyObject* content
         cdef Py_ssize_t count
         size = min(size, self.slice_size + self.end - self.start)
@@ -837,8 +854,9 @@ cdef class ResponseParser:
                 self.start += size
                 done += size
                 self.received_direct(size)
-        if self.state == UNTIL_CLOSE and self.streamed and self.ended_cleanly and not self.slice_size and self.start == self.end:
-            self.end_message(BY_CLOSE, None)
+        if self.state == UNTIL_CLOSE and self.streamed and self.ended_cleanly:
+            if not self.slice_size and self.start == self.end:
+                self.end_message(BY_CLOSE, None)
         return done
 
     cdef int run_chunks(self) except -1:
@@ -854,7 +872,8 @@ cdef class ResponseParser:
 
     @property
     def direct(self):
-        """How many of the open body's bytes may be received past the parser, straight into the reader's memory; 0: none now."""
+        """How many of the open body's bytes may be received past the parser, straight into the reader's memory; 0:
+        none now."""
         if not self.streamed or self.slice_size or self.end > self.start or self.at_eof:
             return 0
         if self.state == LENGTH:
@@ -880,9 +899,11 @@ cdef class ResponseParser:
     # -- the end of the connection --
 
     def eof(self, bint clean=True):
-        """The peer has closed. Returns the responses that this completes: a close-delimited one, if the close was *clean*.
+        """The peer has closed. Returns the responses that this completes: a close-delimited one, if the close was
+        *clean*.
 
-        clean: FIN on plain TCP, close_notify on TLS (RFC 9112 section 9.8). Whatever is then still `outstanding` will not come.
+        clean: FIN on plain TCP, close_notify on TLS (RFC 9112 section 9.8). Whatever is then still `outstanding`
+        will not come.
         """
         cdef list out = []
         if self.state == UNTIL_CLOSE and clean:
@@ -895,8 +916,11 @@ cdef class ResponseParser:
         return out
 
     def leftover(self):
-        """The bytes received beyond the last header section, after 101 or a CONNECT that was accepted; they leave the parser."""
-        data = b"" if self.buffer is NULL else PyBytes_FromStringAndSize(self.buffer + self.start, self.end - self.start)
+        """The bytes received beyond the last header section, after 101 or a CONNECT that was accepted; they leave
+        the parser."""
+        data = b""
+        if self.buffer is not NULL:
+            data = PyBytes_FromStringAndSize(self.buffer + self.start, self.end - self.start)
         self.start = self.end = 0
         return data
 
@@ -908,7 +932,7 @@ cdef class ResponseParser:
         cdef const char* p = llhttp_get_error_pos(&s.http)
         cdef const char* reason
         if s.problem == TOO_MANY_FIELDS:
-            text = "more fields than Limits.max_trailers allows" if self.trailing else "more fields than Limits.max_headers allows"
+            text = f"more fields than Limits.{'max_trailers' if self.trailing else 'max_headers'} allows"
         elif s.problem == FOLDED:
             text = "a field value continues on a second line (obs-fold)"
         elif s.problem == CHUNK_LINE_TOO_LONG:

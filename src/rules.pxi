@@ -31,7 +31,8 @@ cdef struct Member:
 
 
 cdef bint next_member(const char** cursor, const char* end, Member* member) noexcept nogil:
-    """The next member of a comma-separated list that is not empty, without the blanks around it (RFC 9110 section 5.6.1)."""
+    """The next member of a comma-separated list that is not empty, without the blanks around it (RFC 9110 section
+    5.6.1)."""
     cdef const char* p = cursor[0]
     cdef const char* stop
     while p < end:
@@ -74,7 +75,8 @@ cdef str check_status_line(llhttp_t* http, const char* text, const char* end, Py
 
 
 cdef str check_fields(Section* s, const char* text, Py_ssize_t max_line_size, int lenient):
-    """Trim the values (llhttp leaves the blanks behind them) and check what llhttp did not; returns what is wrong, or None."""
+    """Trim the values (llhttp leaves the blanks behind them) and check what llhttp did not; returns what is wrong,
+    or None."""
     cdef Field* field
     cdef int i
     cdef uint32_t k
@@ -160,7 +162,8 @@ cdef str decide_framing(ResponseHead head, Section* s, const char* text, unsigne
 
 
 cdef str refuse_coding(Member* member):
-    """What is wrong with a transfer coding other than chunked, in words that begin with "unsupported" where it is only unknown."""
+    """What is wrong with a transfer coding other than chunked, in words that begin with "unsupported" where it is
+    only unknown."""
     cdef Py_ssize_t i
     for i in range(member.size):
         if not is_tchar(<unsigned char>member.at[i]):
