@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from httpio.exceptions import ExcessBodyData, InvalidURL, StateError
-from httpio.framing import READ_SIZE, BodyKind, chunk, encode_target, frame_request, join_targets, pieces
+from httpio.framing import READ_SIZE, BodyKind, chunk, encode_get, frame_request, join_targets, pieces
 from httpio.headers import encode_fields
 from httpio.messages import BodyFollowing
 
@@ -341,8 +341,8 @@ def test_joined_targets_are_the_single_heads_joined(targets):
             plain = plain and target.startswith("/")
         except InvalidURL:
             plain = False
-        single = encode_target(target)
-        assert single is None or b"GET " + single + rest == heads[-1]
+        single = encode_get(target, rest)
+        assert single is None or single == heads[-1]
         assert (single is not None) or not target.startswith("/") or not plain
     assert joined == (b"".join(heads) if plain else None)
 
@@ -357,4 +357,4 @@ def test_targets_that_are_not_joined(targets):
 
 @pytest.mark.parametrize("target", [5, b"/b", None, "", "b", "/a b", "/a\n", "/\u00e9"])
 def test_targets_that_are_not_plain(target):
-    assert encode_target(target) is None
+    assert encode_get(target, b"") is None

@@ -20,7 +20,7 @@ __all__ = [
     "BodyKind",
     "Frame",
     "chunk",
-    "encode_target",
+    "encode_get",
     "frame_request",
     "join_targets",
     "pieces",
@@ -202,13 +202,14 @@ def _frame_body(
     return length, b"Content-Length: %d\r\n" % length
 
 
-def encode_target(target: str) -> bytes | None:
-    """*target* encoded, if it is a plain origin-form target; else None, and `frame_request` will say why it is not."""
+def encode_get(target: str, rest: bytes) -> bytes | None:
+    """The head of a GET request, *rest* being what follows its target; None: *target* is no plain origin-form
+    target, and `frame_request` will say why."""
     try:
         data = target.encode("ascii")
     except (UnicodeEncodeError, AttributeError):
         return None
-    return None if data[:1] != b"/" or data.translate(None, _TARGET_BYTES) else data
+    return None if data[:1] != b"/" or data.translate(None, _TARGET_BYTES) else b"GET %b%b" % (data, rest)
 
 
 def join_targets(targets: list[str], rest: bytes) -> bytes | None:

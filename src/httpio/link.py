@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from httpio.dial import SocketOption, co_dial
 from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError, Where
-from httpio.framing import BodyKind, pieces
+from httpio.framing import BodyKind, encode_get, pieces
 from httpio.headers import FieldsLike
 from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
 from httpio.protocol import Outgoing, Protocol
@@ -195,16 +195,33 @@ class Link:
         if self._sending:
             raise StateError("another thread is sending on this connection")
         self._just_sent = False
-        if transport is not None and not parser.waiting_count and not transport.quiet():
-            self.look()
+        if transport is None:
+            raise ConnectionClosed("the connection is closed")
+        if not parser.waiting_count and (transport.pending or transport.arrived(0)):
+            self.look()  # nothing is to come from it: it has closed, or sent what nobody asked for
         if self.deadline is not None and protocol.alive:
             self.start_exchange()
         simple = method == "GET" and not headers and body is None
         if simple and parser.reusable and protocol.sending is Sending.IDLE and not protocol.outbox:
-            data = protocol.encode_get(path)
-            if data is not None and transport is not None:
+            data = encode_get(path, protocol.rest_of_get)
+            if data is not None:
                 parser.expect(path)
-                return self._send_first(transport, data)
+                try:
+                    taken = transport.try_send(data)
+                except OSError as exc:
+                    protocol.outbox.append(Outgoing(data, 1))
+                    lost = self._lost(exc, "sending")
+                    protocol.stop_sending()
+                    raise lost from exc
+                if taken == len(data):
+                    self.moved += taken
+                    self._just_sent = not transport.stuck
+                    return self._just_sent
+                protocol.outbox.append(Outgoing(data, 1))
+                if taken:
+                    self.moved += taken
+                    protocol.outbox[0].take(taken)
+                return False
         if self.broken or not protocol.alive:
             raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
         request = Request(method, path, headers, body)
@@ -212,25 +229,6 @@ class Link:
             kind = protocol.send_request(request)
         if kind is BodyKind.SOURCE and protocol.sends_body:
             self.source = pieces(body, protocol.body_length)
-        return False
-
-    def _send_first(self, transport: Transport, data: bytes) -> bool:
-        """Send a request at once; what the transport does not take goes into the outbox."""
-        try:
-            taken = transport.try_send(data) or 0
-        except OSError as exc:
-            self.protocol.outbox.append(Outgoing(data, 1))
-            lost = self._lost(exc, "sending")
-            self.protocol.stop_sending()
-            raise lost from exc
-        self.moved += taken
-        if taken == len(data):
-            self._just_sent = not transport.stuck
-            return self._just_sent
-        outgoing = Outgoing(data, 1)
-        if taken:
-            outgoing.take(taken)
-        self.protocol.outbox.append(outgoing)
         return False
 
     def put_body(self, data: bytes | bytearray | memoryview | None) -> None:
@@ -449,18 +447,20 @@ class Link:
             self.break_off()
             raise lost from exc
         if responses:
-            self._hand_over(responses)
+            protocol = self.protocol
+            if protocol.sending is Sending.IDLE and not protocol.outbox and responses[-1].persistent:
+                self.ready.extend(responses)  # the sending half has nothing to learn from them
+            else:
+                self._hand_over(responses)
             return True
         if parser.at_eof:
             self.give_up("the peer closed the connection before the response was complete")
         return False
 
     def _hand_over(self, responses: list[HTTPResponse]) -> None:
-        """Responses are ready. Where they have something to say to the sending half, it is told."""
-        protocol = self.protocol
-        if protocol.sending is not Sending.IDLE or protocol.outbox or not (responses and responses[-1].persistent):
-            with self._moving:
-                protocol.answered(responses)
+        """Responses are ready, and the sending half is told of them."""
+        with self._moving:
+            self.protocol.answered(responses)
         self.ready.extend(responses)
 
     def _refuse_more(self) -> NoReturn:

@@ -16,7 +16,6 @@ from httpio.framing import (
     BodyKind,
     Frame,
     chunk,
-    encode_target,
     frame_request,
     join_targets,
 )
@@ -74,7 +73,8 @@ class Protocol:
         self.receiving = ReceivingHalf(limits, lenient)
         self._defaults = defaults
         lines = [b"%b: %b\r\n" % (name, value) for name, _, value in defaults]
-        self._rest_of_get = b" HTTP/1.1\r\n%b\r\n" % b"".join(lines)
+        self.rest_of_get = b" HTTP/1.1\r\n%b\r\n" % b"".join(lines)
+        """What follows the target in the head of a GET request without fields of its own."""
         self.outbox: deque[Outgoing] = deque()
         """What the transport is to take, in order."""
         self._frame: Frame | None = None
@@ -138,17 +138,12 @@ class Protocol:
         are not all plain targets."""
         if self.sending is not Sending.IDLE:
             raise StateError(f"no request can be sent now: {self.sending.value}")
-        data = join_targets(targets, self._rest_of_get)
+        data = join_targets(targets, self.rest_of_get)
         if data is None:
             return False
         self.receiving.expect_all(targets)
         self.outbox.append(Outgoing(data, len(targets)))
         return True
-
-    def encode_get(self, target: str) -> bytes | None:
-        """The head of a GET request; None: *target* is no plain target, and `send_request` says what is wrong."""
-        data = encode_target(target)
-        return data and b"GET %b%b" % (data, self._rest_of_get)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Put a piece of the body into the outbox. ExcessBodyData, StateError: nothing of it was."""

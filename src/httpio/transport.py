@@ -40,7 +40,8 @@ class Transport:
         """Whether the end of the stream, once received, was one that cannot have been forged or cut."""
         self.receive_wants = POLLIN
         self.send_wants = POLLOUT
-        self._arrived = waiter(self.fd, POLLIN)
+        self.arrived = waiter(self.fd, POLLIN)
+        """Waits so many milliseconds for the peer to send or to close; what is `pending` it cannot see."""
 
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         """Receive into *buffer*, at most *size* bytes (0: its length). 0: the peer has closed; None:
@@ -57,10 +58,6 @@ class Transport:
             return self.socket.send(data)
         except BlockingIOError:
             return None
-
-    def quiet(self) -> bool:
-        """Whether the peer has certainly sent nothing that was not received: neither bytes nor its close."""
-        return not self._arrived(0)
 
     pending = False
     """Whether received bytes wait inside the transport, where `select` cannot see them."""
@@ -194,15 +191,13 @@ class TLSTransport(Transport):
                 self.send_wants = POLLIN
         return taken or None
 
-    def quiet(self) -> bool:
-        return not self.pending and super().quiet()
-
     def splice_to(self, file: BinaryIO) -> None:
         return None  # what comes from the socket is not the content
 
     @property
     def pending(self) -> bool:  # type: ignore[override]
-        return self._ssl.pending() > 0
+        with self._lock:
+            return self._ssl.pending() > 0
 
     @property
     def stuck(self) -> bool:  # type: ignore[override]
