@@ -23,7 +23,7 @@ from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
 from httpio.protocol import Outgoing, Protocol
 from httpio.states import Receiving, Sending
 from httpio.transport import Transport, open_transport
-from httpio.waiting import POLLIN, PollNeeded, Step, waiter
+from httpio.waiting import POLLIN, PollNeeded, Step, milliseconds, waiter
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -162,15 +162,18 @@ class Link:
         if self.deadline is not None and self._exchange_end is None:
             self._exchange_end = monotonic() + self.deadline
 
+    def _time_out(self, where: Where | None) -> NoReturn:
+        facts = self.protocol.facts(where)
+        self.break_off()
+        raise ConnectionTimedOut(**facts)
+
     def need(self, mask: int, earlier: PollNeeded | None, sending: bool = False) -> PollNeeded:
         """What to yield in order to wait; *earlier* is what was yielded last and did not help. Raises
         ConnectionTimedOut when its time has passed and nothing has moved."""
         if earlier is not None and earlier.moved == self.moved:
             due = earlier.deadline
             if due is not None and monotonic() >= due:
-                facts = self.protocol.facts("sending" if sending else None)
-                self.break_off()
-                raise ConnectionTimedOut(**facts)
+                self._time_out("sending" if sending else None)
             if earlier[1] == mask:
                 return earlier
         else:
@@ -389,17 +392,21 @@ class Link:
         transport = self.transport
         if not self._just_sent or self._reading or self.current is not None or self.ready or self.parser.buffered:
             return None
-        if transport is None or transport.pending or self.timeout is not None or self._exchange_end is not None:
+        if transport is None or transport.pending or self._exchange_end is not None:
             return None
         self._just_sent = False
         self._right_to_receive.acquire()
         self._reading = True
         try:
-            self._wait_for_answer(None)
-            return self._first_ready() if self.take_responses() else None
+            timeout = self.timeout
+            if not self._wait_for_answer(None if timeout is None else milliseconds(timeout)) and timeout is not None:
+                self._time_out(None)
+            if not self.take_responses():
+                return None
         finally:
             self._reading = False
             self._right_to_receive.release()
+        return self._first_ready()
 
     def co_next_response(self) -> Step[HTTPResponse]:
         """Wait for the next response."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from httpio.exceptions import ConnectionTimedOut
 
-__all__ = ["POLLIN", "POLLOUT", "PollNeeded", "Step", "eval_coroutine", "run", "wait_any", "waiter"]
+__all__ = ["POLLIN", "POLLOUT", "PollNeeded", "Step", "eval_coroutine", "milliseconds", "run", "wait_any", "waiter"]
 
 POLLIN: int = getattr(select, "POLLIN", 1)
 POLLOUT: int = getattr(select, "POLLOUT", 4)
@@ -54,13 +54,13 @@ class PollNeeded(tuple[int, int]):
         if self.deadline is not None:
             left = max(0.0, self.deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        return bool(wait(None if timeout is None else _milliseconds(timeout)))
+        return bool(wait(None if timeout is None else milliseconds(timeout)))
 
     def __repr__(self) -> str:
         return f"PollNeeded(fd={self[0]}, mask={self[1]}, deadline={self.deadline})"
 
 
-def _milliseconds(seconds: float) -> int:
+def milliseconds(seconds: float) -> int:
     """Rounded up, since a wait that ended early would be made again at once; at most what the system can wait."""
     return min(int(min(seconds, 1e6) * 1000) + 1, 2**31 - 1) if seconds > 0 else 0
 
@@ -103,7 +103,7 @@ def wait_any(needs: Sequence[PollNeeded]) -> None:
         poller = select.poll()
         for fd, mask in masks.items():
             poller.register(fd, mask)
-        poller.poll(None if left is None else _milliseconds(left))
+        poller.poll(None if left is None else milliseconds(left))
     else:
         readers = [fd for fd, mask in masks.items() if mask & POLLIN]
         writers = [fd for fd, mask in masks.items() if mask & POLLOUT]
