@@ -295,3 +295,16 @@ def test_a_handshake_that_takes_too_long(authority: Authority) -> None:
         for _ in range(2):
             next(step)
         step.close()
+
+
+def test_a_reset_that_comes_with_the_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the reset is met by the connect or by the first call after it is a matter of time: the same error."""
+
+    def connect_ex(sock: socket.socket, address: object) -> int:
+        return errno.ECONNRESET
+
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    with pytest.raises(ConnectionClosed) as caught:
+        HTTPConnection("127.0.0.1", 1).connect()
+    assert caught.value.where == "connecting"
+    assert isinstance(caught.value.__cause__, ConnectionResetError)

@@ -161,10 +161,11 @@ def _co_connect(
             while not (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) and not _has_peer(sock):
                 _check(deadline, f"connecting to {_readable(address)}")
                 yield PollNeeded(sock.fileno(), POLLOUT, deadline)
-        if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
-            raise ConnectionClosed(f"{os.strerror(code)}: {_readable(address)}", where="connecting")
         if code:
-            raise OSError(code, f"{os.strerror(code)}: {_readable(address)}")
+            refused = OSError(code, f"{os.strerror(code)}: {_readable(address)}")
+            if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
+                raise ConnectionClosed(f"the connection was closed at once: {refused}", where="connecting") from refused
+            raise refused
     except BaseException:
         sock.close()
         raise
