@@ -116,6 +116,7 @@ def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with Scripted(answers) as server:
         one_exchange(HTTPConnection("many.example", server.port, timeout=20))
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ def test_close_never_waits(pair: Pair) -> None:
     while transport.try_send(bytes(300_000)) is not None:
         pass
     transport.close()
+    assert transport.fd == -1
 
 
 def test_detach(pair: Pair) -> None:

@@ -146,7 +146,10 @@ class HTTPResponse(ResponseHead):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The largest parts of a response that are accepted; what is larger raises InvalidResponse. Sizes are
-    in bytes."""
+    in bytes.
+
+    The last three are for decoded content, and have no effect before content codings are decoded.
+    """
 
     max_line_size: int = 65536
     """A status line or a field line."""

@@ -13,7 +13,7 @@ import socket
 import ssl
 import stat
 import threading
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from httpio.waiting import POLLIN, POLLOUT, waiter
 
@@ -202,11 +202,6 @@ class TLSTransport(Transport):
     @property
     def stuck(self) -> bool:  # type: ignore[override]
         return bool(self._stuck)
-
-    def peercert(self, binary_form: bool) -> Any:
-        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it."""
-        with self._lock:
-            return self._ssl.getpeercert(binary_form)
 
     def close(self) -> None:
         """Send close_notify, without waiting for the peer's, and close the socket."""
