@@ -98,6 +98,8 @@ cdef class ResponseParser:
     cdef bint in_section, trailing, feeding, ended_cleanly, given_up
     cdef readonly bint at_eof           # the peer has closed
     cdef readonly bint surplus          # bytes came that answer no request
+    cdef readonly int keep_timeout      # seconds that the peer keeps an idle connection, by its last word; -1: unknown
+    cdef int keep_max                   # requests that it takes behind the response begun last; -1: no limit known
     cdef Py_ssize_t leading
     cdef list interim
     cdef Py_ssize_t interim_size
@@ -130,6 +132,7 @@ cdef class ResponseParser:
         self.invalid = invalid
         self.unsupported = unsupported
         self.body_limit = body_limit
+        self.keep_timeout = self.keep_max = -1
         self.lenient = lenient
         self.max_line_size = limits.max_line_size if limits is not None else 65536
         self.max_headers = limits.max_headers if limits is not None else 100
@@ -222,10 +225,20 @@ cdef class ResponseParser:
     def reusable(self):
         """Whether a response to a further request can come: nothing is broken, ended, or unasked for."""
         self.note_surplus()
-        if self.surplus or self.at_eof:
+        if self.surplus or self.at_eof or self.allowance() == 0:
             return False
         return not self.given_up and (
             self.state == HEAD or (self.response is not None and self.response.persistent and self.state != BROKEN))
+
+    @property
+    def takes(self):
+        """How many more requests the peer takes on this connection, by the max of its Keep-Alive field; None: it does
+        not say."""
+        return None if self.keep_max < 0 else self.allowance()
+
+    cdef Py_ssize_t allowance(self) noexcept:
+        cdef Py_ssize_t behind = self.requests.waiting - (self.response is not None)
+        return -1 if self.keep_max < 0 else max(0, self.keep_max - behind)
 
     @property
     def stage(self):
@@ -255,6 +268,16 @@ cdef class ResponseParser:
         if self.requests.waiting == 0 and self.end > self.start and self.state == HEAD and not self.surplus:
             self.start = self.skip_line_ends(self.buffer + self.start, self.buffer + self.end) - self.buffer
             self.surplus = self.end > self.start
+
+    def disown(self, list requests):
+        """The responses handed out last, to *requests*, cannot be theirs, nor the open one its own: they are outstanding
+        again, and nothing more that comes answers anything."""
+        for request in reversed(requests):
+            self.requests.push_front(request, PLAIN)
+        self.response = None
+        self.streamed = False
+        self.surplus = True
+        self.state = ENDED
 
     def give_up(self):
         """The connection has failed: nothing that may still come is to be trusted."""
@@ -407,8 +430,10 @@ cdef class ResponseParser:
     cdef const char* run_on(self, const char* p, const char* end, list out) except NULL:
         cdef bint single = self.feeding or self.body_limit < 0
         cdef Py_ssize_t before = len(out)    # feed may find responses that were not taken yet
+        cdef const char* begun
         self.input = p
         while not self.surplus:
+            begun = p
             if self.state == HEAD:
                 p = self.read_head(p, end, out)
             elif self.state == LENGTH or self.state == CHUNKED or self.state == UNTIL_CLOSE:
@@ -418,7 +443,7 @@ cdef class ResponseParser:
             else:
                 break
             if p is NULL:    # broken: what was complete before stands
-                p = end
+                p = begun
                 if len(out) == before or self.feeding:
                     raise self.error_class(self.error_text)
                 break
@@ -552,6 +577,7 @@ cdef class ResponseParser:
         head.status = s.http.status_code
         head.version = 10 if s.http.http_minor == 0 else 11
         head.request_complete = True
+        head._keep_timeout = head._keep_max = -1
         head._section = self.pack_fields(text, size)
         head._count = s.count
         head._item = self.requests.oldest()
@@ -571,6 +597,12 @@ cdef class ResponseParser:
         wrong = decide_framing(head, s, text, fact, self.lenient)
         if wrong is not None:
             return self.fail(self.unsupported if wrong.startswith("unsupported") else self.invalid, wrong, p, end)
+        if head._keep_timeout >= 0:
+            self.keep_timeout = head._keep_timeout
+        if head._keep_max >= 0:
+            self.keep_max = head._keep_max
+        elif self.keep_max > 0:
+            self.keep_max -= 1
         if self.interim:
             head.informational = tuple(self.interim)
             self.interim = []
@@ -916,12 +948,17 @@ cdef class ResponseParser:
         return out
 
     def leftover(self):
-        """The bytes received beyond the last header section, after 101 or a CONNECT that was accepted; they leave
-        the parser."""
+        """The bytes that were received and have not become part of a response: what follows a 101 or an accepted
+        CONNECT, or what was refused. They leave the parser."""
         data = b""
+        if self.in_section and self.carry_size:
+            data = PyBytes_FromStringAndSize(self.carry, self.carry_size)
+        if self.slice_size:
+            data += PyBytes_FromStringAndSize(self.slice, self.slice_size)
         if self.buffer is not NULL:
-            data = PyBytes_FromStringAndSize(self.buffer + self.start, self.end - self.start)
+            data += PyBytes_FromStringAndSize(self.buffer + self.start, self.end - self.start)
         self.start = self.end = 0
+        self.slice_size = self.carry_size = 0
         return data
 
     # -- failing --

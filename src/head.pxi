@@ -9,6 +9,7 @@ cdef class ResponseHead:
     cdef Framing _framing
     cdef long long _length
     cdef End _end
+    cdef int _keep_timeout, _keep_max    # of the Keep-Alive field; -1: it does not say
     cdef bytes _section       # the fields' offsets and sizes, then the text of the header section
     cdef int _count
     cdef bytes _trailer_section

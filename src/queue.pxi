@@ -42,6 +42,15 @@ cdef class RequestQueue:
         self.room *= 2
         return 0
 
+    cdef int push_front(self, item, unsigned char fact) except -1:
+        if self.waiting == self.room:
+            self.grow()
+        self.first = (self.first - 1) & (self.room - 1)
+        self.items[self.first] = item
+        self.facts[self.first] = fact
+        self.waiting += 1
+        return 0
+
     cdef inline object oldest(self):
         return self.items[self.first]
 

@@ -113,6 +113,12 @@ cdef str decide_framing(ResponseHead head, Section* s, const char* text, unsigne
             while next_member(&cursor, stop, &member):
                 close = close or equals(member.at, member.size, b"close", 5)
                 keep = keep or equals(member.at, member.size, b"keep-alive", 10)
+        elif field.name_size == 10 and equals(text + field.name, 10, b"keep-alive", 10):
+            while next_member(&cursor, stop, &member):
+                if member.size > 8 and equals(member.at, 8, b"timeout=", 8):
+                    head._keep_timeout = read_count(member.at + 8, member.size - 8)
+                elif member.size > 4 and equals(member.at, 4, b"max=", 4):
+                    head._keep_max = read_count(member.at + 4, member.size - 4)
         elif field.name_size == 17 and equals(text + field.name, 17, b"transfer-encoding", 17):
             coded = True
             while next_member(&cursor, stop, &member):
@@ -159,6 +165,19 @@ cdef str decide_framing(ResponseHead head, Section* s, const char* text, unsigne
     if head._framing >= FRAMED_CLOSE:
         head.persistent = False
     return None
+
+
+cdef int read_count(const char* p, Py_ssize_t size) noexcept nogil:
+    """A number in at most nine digits; -1 where it is none."""
+    cdef int count = 0
+    cdef Py_ssize_t i
+    if size > 9:
+        return -1
+    for i in range(size):
+        if not c'0' <= p[i] <= c'9':
+            return -1
+        count = 10 * count + (p[i] - c'0')
+    return count
 
 
 cdef str refuse_coding(Member* member):
