@@ -1,10 +1,13 @@
 """How requests are framed (RFC 9112 section 6), and the bytes of their bodies."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import os
+import socket
+import tempfile
 from array import array
 
 import pytest
@@ -12,7 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from httpio.exceptions import ExcessBodyData, InvalidURL, StateError
-from httpio.framing import READ_SIZE, BodyKind, chunk, encode_get, frame_request, join_targets, pieces
+from httpio.framing import (
+    READ_SIZE,
+    BodyKind,
+    FilePart,
+    chunk,
+    encode_get,
+    file_length,
+    frame_request,
+    join_targets,
+    last_chunk,
+    pieces,
+)
 from httpio.headers import encode_fields
 from httpio.messages import BodyFollowing
 
@@ -20,8 +34,13 @@ DEFAULTS = encode_fields({"Host": "h", "Accept-Encoding": "identity"})
 NONE, BYTES, FOLLOWING, SOURCE = BodyKind.NONE, BodyKind.BYTES, BodyKind.FOLLOWING, BodyKind.SOURCE
 
 
-def frame(method="PUT", headers=None, body=None, target="/x", defaults=()):
-    return frame_request(method, target, headers, body, defaults)
+def frame(method="PUT", headers=None, body=None, target="/x", defaults=(), trailers=None, expect=None):
+    return frame_request(method, target, headers, body, defaults, trailers, expect)
+
+
+def lines_of(head, name):
+    """The lines of the head's fields of that name."""
+    return [line for line in head.split(b"\r\n")[1:-2] if line.lower().startswith(name.lower() + b":")]
 
 
 def framing_fields(head):
@@ -101,13 +120,6 @@ class TestHead:
         with pytest.raises(InvalidURL):
             frame("GET", target=target)
 
-    def test_expect_is_sent_only_with_content(self):
-        fields = {"Expect": "100-continue"}
-        assert b"Expect" not in frame("PUT", fields).head
-        assert b"Expect" not in frame("PUT", fields, b"").head
-        assert b"Expect: 100-continue\r\n" in frame("PUT", fields, b"a").head
-        assert b"Expect: 100-continue\r\n" in frame("PUT", fields, BodyFollowing()).head
-
     def test_connection_options(self):
         assert frame("GET", {"Connection": "keep-alive, Close"}).close
         assert frame("GET", [("Connection", "a"), ("connection", "\tCLOSE ")]).close
@@ -140,6 +152,173 @@ class TestHead:
 
     def test_fields_that_are_not(self):
         assert b"TE: trailers\r\nTrailer: X-Sum\r\n" in frame("PUT", {"TE": "trailers", "Trailer": "X-Sum"}).head
+
+
+EXPECT = {"Expect": "100-continue"}
+FULL = [
+    b"a",
+    bytearray(b"a"),
+    memoryview(b"a"),
+    BodyFollowing(1),
+    BodyFollowing(),
+    io.BytesIO(b"a"),
+    [b"a"],
+    Unseekable(),
+]
+EMPTY = [
+    (None, {}),
+    (b"", {}),
+    (bytearray(), {}),
+    (memoryview(b""), {}),
+    (BodyFollowing(0), {}),
+    (io.BytesIO(), {}),
+    ([b""], {"Content-Length": "0"}),
+    (Unseekable(), {"Content-Length": 0}),
+    (BodyFollowing(), {"content-length": "00"}),
+]
+
+
+class TestExpect:
+    """RFC 9110 section 10.1.1."""
+
+    @pytest.mark.parametrize("body", FULL, ids=lambda body: type(body).__name__)
+    def test_asked_for(self, body):
+        for result in (
+            frame(body=body, expect=True),
+            frame("PUT", EXPECT, body, expect=True),
+            frame("PUT", {"EXPECT": "100-Continue"}, body, expect=True),
+        ):
+            assert result.expects
+            assert len(lines_of(result.head, b"Expect")) == 1
+        assert lines_of(frame(body=body, expect=True).head, b"Expect") == [b"Expect: 100-continue"]
+        result = frame(body=body)
+        assert (result.expects, lines_of(result.head, b"Expect")) == (False, [])
+
+    @pytest.mark.parametrize("body", FULL, ids=lambda body: type(body).__name__)
+    def test_given_by_the_caller(self, body):
+        """It counts as asked for, but not where the caller writes the body: they are to say that they will wait."""
+        for value in ("100-continue", "100-Continue", " 100-continue\t"):
+            result = frame("PUT", {"expect": value}, body)
+            assert result.expects is not isinstance(body, BodyFollowing)
+            assert lines_of(result.head, b"Expect") == [b"expect: " + value.strip(" \t").encode()]
+
+    @pytest.mark.parametrize(("body", "declared"), EMPTY, ids=lambda one: type(one).__name__)
+    def test_never_for_an_empty_body(self, body, declared):
+        for headers, expect in (({}, True), (EXPECT, True), (EXPECT, None), (EXPECT, False)):
+            result = frame("PUT", {**headers, **declared}, body, expect=expect)
+            assert (result.expects, lines_of(result.head, b"Expect")) == (False, [])
+
+    def test_trailers_make_an_empty_body_one_that_is_sent(self):
+        result = frame(body=BodyFollowing(0), trailers={"X": "1"}, expect=True)
+        assert result.expects
+        assert lines_of(result.head, b"Expect")
+
+    @pytest.mark.parametrize("body", FULL, ids=lambda body: type(body).__name__)
+    def test_not_to_be_asked_for(self, body):
+        for headers in (EXPECT, {"expect": "100-CONTINUE"}, None):
+            result = frame("PUT", headers, body, expect=False)
+            assert (result.expects, lines_of(result.head, b"Expect")) == (False, [])
+
+    @pytest.mark.parametrize("value", ["x", "100-continue, x", "100-continue=1", "100-continu", ""])
+    def test_another_expectation_is_only_sent(self, value):
+        for expect in (None, False):
+            result = frame("PUT", {"Expect": value}, b"a", expect=expect)
+            assert (result.expects, lines_of(result.head, b"Expect")) == (False, [b"Expect: " + value.encode()])
+        with pytest.raises(ValueError, match="Expect"):
+            frame("PUT", {"Expect": value}, b"a", expect=True)
+
+
+def made():
+    return {"X-A": "1"}
+
+
+class TestTrailers:
+    """RFC 9110 section 6.5, RFC 9112 section 7.1.2."""
+
+    @pytest.mark.parametrize("body", FULL, ids=lambda body: type(body).__name__)
+    @pytest.mark.parametrize("trailers", [{"X-A": "1", "x-b": b"2"}, [("X-A", "1"), ("x-b", "2")], made, {}, ()])
+    def test_the_body_is_chunked(self, trailers, body):
+        result = frame(body=body, trailers=trailers)
+        assert result.length is None
+        assert framing_fields(result.head) == [b"Transfer-Encoding: chunked"]
+
+    def test_their_names_are_announced_where_they_are_known(self):
+        for trailers in ({"X-A": "1", "x-b": b"2"}, [("X-A", "1"), (b"x-b", "2")]):
+            assert lines_of(frame(body=b"a", trailers=trailers).head, b"Trailer") == [b"Trailer: X-A, x-b"]
+        for trailers in (made, {}, (), None):
+            assert lines_of(frame(body=b"a", trailers=trailers).head, b"Trailer") == []
+
+    @pytest.mark.parametrize("trailers", [made, {"X-A": "1"}])
+    def test_the_callers_own_announcement_stands(self, trailers):
+        result = frame("PUT", {"trailer": "X-Other"}, b"a", trailers=trailers)
+        assert lines_of(result.head, b"Trailer") == [b"trailer: X-Other"]
+
+    def test_a_function_is_not_called_for_the_head(self):
+        frame(body=b"a", trailers=lambda: 1 / 0)
+
+    def test_the_callers_own_chunking_stands(self):
+        result = frame("PUT", {"transfer-encoding": "Chunked"}, b"a", trailers={"X": "1"})
+        assert framing_fields(result.head) == [b"transfer-encoding: Chunked"]
+        assert result.length is None
+
+    @pytest.mark.parametrize("trailers", [{"X": "1"}, made, {}])
+    def test_they_need_a_chunked_body(self, trailers):
+        for body in (None, b"", bytearray()):
+            with pytest.raises(ValueError, match="without a body"):
+                frame(body=body, trailers=trailers)
+        for body in (b"a", BodyFollowing(1), BodyFollowing(), [b"a"], io.BytesIO(b"a")):
+            with pytest.raises(ValueError, match="Content-Length"):
+                frame("PUT", {"Content-Length": "1"}, body, trailers=trailers)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(
+                "Content-Length",
+                "TRANSFER-ENCODING",
+                "host",
+                "Trailer",
+                "Authorization",
+                "Content-Type",
+                "TE",
+                "Upgrade",
+            ),
+            *("Cache-Control", "Content-Encoding", "Content-Range", "If-Match", "Expect", "Max-Forwards", "Connection"),
+        ],
+    )
+    def test_fields_that_cannot_be_trailers(self, name):
+        for trailers in ({name: "1"}, [("X", "1"), (name.encode(), "1")]):
+            with pytest.raises(ValueError, match=f"{name} cannot be a trailer"):
+                frame(body=b"a", trailers=trailers)
+            for either in (trailers, lambda trailers=trailers: trailers):
+                with pytest.raises(ValueError, match=f"{name} cannot be a trailer"):
+                    last_chunk(either)
+
+    @pytest.mark.parametrize(
+        ("trailers", "error"),
+        [
+            ({"X": "a\r\nb"}, ValueError),
+            ({"X Y": "1"}, ValueError),
+            (5, TypeError),
+            ([5], TypeError),
+            ("X: 1", TypeError),
+        ],
+    )
+    def test_what_is_no_field(self, trailers, error):
+        with pytest.raises(error):
+            frame(body=b"a", trailers=trailers)
+        with pytest.raises(error):
+            last_chunk(trailers)
+        with pytest.raises(error):
+            last_chunk(lambda: trailers)
+
+    def test_last_chunk(self):
+        assert last_chunk() == last_chunk(None) == last_chunk({}) == last_chunk(dict) == b"0\r\n\r\n"
+        for trailers in ([("X-A", "1"), ("x-a", b"\xff")], iter([("X-A", "1"), ("x-a", b"\xff")])):
+            assert last_chunk(trailers) == b"0\r\nX-A: 1\r\nx-a: \xff\r\n\r\n"
+        assert last_chunk(made) == b"0\r\nX-A: 1\r\n\r\n"
+        with pytest.raises(ZeroDivisionError):
+            last_chunk(lambda: 1 / 0)
 
 
 class TestDeclared:
@@ -232,6 +411,121 @@ class TestBodies:
             length = frame(body=file).length
             assert b"".join(pieces(file, length)) == content
             assert length in (None, 10000)
+
+
+class OddFile(io.FileIO):
+    """It gives what is not in the file."""
+
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+class TestFiles:
+    """What the operating system may send by itself, and lengths."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "f"
+        path.write_bytes(b"0123456789")
+        return path
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"mode": "rb"}, {"mode": "rb", "buffering": 0}, {"mode": "r+b"}, {"mode": "r+b", "buffering": 0}],
+        ids=lambda options: f"{options['mode']}-{options.get('buffering')}",
+    )
+    def test_from_where_it_stands(self, path, options):
+        with open(path, **options) as file:
+            assert FilePart.of(file, None) == FilePart(file, 0, 10)
+            assert file.read(4) == b"0123"
+            for part in (FilePart.of(file, None), FilePart.of(file, 6)):
+                assert (part.file, part.offset, part.count, len(part)) == (file, 4, 6, 6)
+            assert len(FilePart.of(file, 3)) == 3
+            assert len(FilePart.of(file, 20)) == 20  # as declared: that it is too short is found when it is sent
+            assert (file.tell(), file_length(file)) == (4, 6)
+            file.seek(30)
+            assert (FilePart.of(file, None), file_length(file)) == (FilePart(file, 30, 0), 0)
+
+    def test_what_was_written_to_it_counts(self, path):
+        with open(path, "r+b") as file:
+            file.seek(0, io.SEEK_END)
+            file.write(b"more")
+            file.seek(2)
+            file.write(b"xy")
+            part = FilePart.of(file, None)
+            assert (part.offset, part.count) == (4, 10)
+            assert path.read_bytes() == b"01xy456789more"
+        with tempfile.TemporaryFile() as file:
+            file.write(b"abc")
+            file.seek(0)
+            assert FilePart.of(file, None) == FilePart(file, 0, 3)
+
+    def test_what_is_left_of_a_part(self, path):
+        with open(path, "rb") as file:
+            part = FilePart(file, 2, 7)
+            assert part.behind(3) == FilePart(file, 5, 4)
+            assert part.behind(7) == FilePart(file, 9, 0)
+            assert part == FilePart(file, 2, 7)
+
+    def test_files_with_a_way_of_their_own(self, path):
+        with contextlib.ExitStack() as opened:
+            files = [
+                io.BytesIO(b"abc"),
+                OddFile(path),
+                io.BufferedReader(OddFile(path)),
+                type("Odd", (io.BufferedReader,), {})(io.FileIO(path)),
+                gzip.GzipFile(path),
+                bz2.BZ2File(path),
+                lzma.LZMAFile(path),  # noqa: SIM115
+                io.TextIOWrapper(io.BufferedReader(io.FileIO(path))),
+                io.BufferedWriter(io.FileIO(path, "ab")),
+                tempfile.NamedTemporaryFile(),  # noqa: SIM115
+                tempfile.SpooledTemporaryFile(),  # noqa: SIM115
+                object(),
+            ]
+            for file in files:
+                if hasattr(file, "close"):
+                    opened.enter_context(file)
+                assert FilePart.of(file, None) is None, file
+                assert FilePart.of(file, 1) is None, file
+
+    def test_what_is_no_regular_file(self):
+        read, write = os.pipe()
+        ours, theirs = socket.socketpair()
+        with open(read, "rb") as pipe, open(write, "wb"), ours, theirs, ours.makefile("rb") as stream:
+            with open("/dev/zero", "rb") as device, open("/dev/zero", "rb", buffering=0) as raw:
+                for file in (pipe, stream, device, raw):
+                    assert FilePart.of(file, None) is None
+                    assert FilePart.of(file, 1) is None
+            assert file_length(pipe) is None
+            assert file_length(stream) is None
+
+    def test_closed(self, path):
+        for buffering in (0, -1):
+            with open(path, "rb", buffering=buffering) as file:
+                pass
+            assert FilePart.of(file, None) is None
+            assert file_length(file) is None
+
+    def test_lengths(self, path):
+        memory = io.BytesIO(b"0123456789")
+        memory.seek(4)
+        assert file_length(memory) == 6
+        assert memory.tell() == 4
+        memory.seek(12)
+        assert (file_length(memory), memory.tell()) == (0, 12)
+        with tempfile.SpooledTemporaryFile() as file:
+            file.write(b"abc")
+            file.seek(1)
+            assert file_length(file) in (None, 2)
+            assert file.tell() == 1
+        path.write_bytes(gzip.compress(b"a" * 1000))
+        with gzip.open(path) as packed:
+            packed.read(10)
+            assert file_length(packed) in (None, 990)
+            assert packed.tell() == 10
+        for odd in (Unseekable(b"abc"), object()):
+            assert file_length(odd) is None
 
 
 class TestPieces:

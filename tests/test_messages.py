@@ -55,6 +55,18 @@ class TestRequest:
         request = Request("GET", "/", iter([("A", "1")]))
         assert list(request.headers) == list(request.headers) == [("A", "1")]
 
+    def test_trailers(self):
+        assert Request("PUT", "/", None, b"x").trailers is None
+        for trailers in ({"A": "1"}, [("A", "1")], dict):
+            request = Request("PUT", "/", None, b"x", trailers=trailers)
+            assert request.trailers is trailers
+            assert request.with_path("/b").trailers is trailers
+            assert request.repeatable
+
+    def test_trailers_from_an_iterator_can_be_read_again(self):
+        request = Request("PUT", "/", None, b"x", trailers=iter([("A", "1")]))
+        assert list(request.trailers) == list(request.trailers) == [("A", "1")]
+
     @pytest.mark.parametrize(
         ("method", "idempotent"),
         [
@@ -141,6 +153,18 @@ class TestHTTPResponse:
         assert (request.method, request.path) == ("GET", "/a/b")
         assert response.request is request
         assert (response.method, response.path) == ("GET", "/a/b")
+
+    def test_the_item_is_what_was_handed_in(self):
+        target = "".join(("/a", "/b"))
+        request = Request("GET", "/")
+        for item in (target, request):
+            response, _ = respond(item, WIRE)
+            assert response.item is item
+            assert response.answers(response.item)
+            assert response.path == response.request.path
+        assert request is response.item
+        with pytest.raises(AttributeError):
+            response.item = "/x"
 
     def test_answers(self):
         request = Request("GET", "/")

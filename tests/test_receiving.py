@@ -6,8 +6,8 @@ import pytest
 
 import corpus
 from httpio.exceptions import InvalidResponse, StateError, UnsupportedResponse
-from httpio.messages import Lenient, Limits
-from httpio.receiving import ASKS_UPGRADE, IS_CONNECT, IS_HEAD, PLAIN, ReceivingHalf
+from httpio.messages import HTTPResponse, Lenient, Limits, Request
+from httpio.receiving import ASKS_UPGRADE, IS_CONNECT, IS_HEAD, PLAIN, ReceivingHalf, assumed_continue
 from httpio.states import RECEIVING, Receiving
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -263,6 +263,34 @@ class TestEof:
         half.fail()
         half.eof(True)
         assert half.state is Receiving.BROKEN
+
+
+class TestAssumed:
+    """A 100 (Continue) that nobody sent."""
+
+    def test_it_is_a_response_like_others(self):
+        request = Request("PUT", "/x")
+        response = assumed_continue(request)
+        assert type(response) is HTTPResponse
+        assert (response.status, response.reason, response.version) == (100, "assumed", 11)
+        assert (response.length, response.framing, response.complete_by) == (0, "none", "no body")
+        assert (len(response.headers), len(response.trailers), response.informational) == (0, 0, ())
+        assert response.request is request
+        assert response.answers(request)
+        assert (response.method, response.path) == ("PUT", "/x")
+        assert response.request_complete
+
+    def test_it_is_like_one_that_was_sent(self):
+        half = expecting(PLAIN)
+        receive(half, b"HTTP/1.1 100 Continue\r\n\r\n")
+        [real] = half.parser.interim_responses
+        assumed = assumed_continue(0)
+        for name in ("status", "version", "length", "framing", "complete_by", "persistent", "body", "informational"):
+            assert getattr(assumed, name) == getattr(real, name), name
+
+    def test_each_is_its_own(self):
+        assert assumed_continue("/a").path == "/a"
+        assert assumed_continue("/b").path == "/b"
 
 
 class TestTable:

@@ -6,33 +6,41 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from httpio.exceptions import ExcessBodyData, StateError
 from httpio.headers import FieldsLike, encode_fields, is_token
-from httpio.messages import Body, BodyFollowing
+from httpio.messages import Body, BodyFollowing, Trailers
 from httpio.urls import check_target
 
 __all__ = [
-    "LAST_CHUNK",
     "BodyKind",
+    "FilePart",
     "Frame",
     "chunk",
     "encode_get",
+    "file_length",
     "frame_request",
     "join_targets",
+    "last_chunk",
     "pieces",
 ]
 
-LAST_CHUNK = b"0\r\n\r\n"
 READ_SIZE = 256 * 1024
 """Bytes read from a file at a time."""
 
 _EXPECTING_BODY = frozenset(("PATCH", "POST", "PUT"))
 _TARGET_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
-_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"trailer", b"te", b"connection"))
+_FORBIDDEN_TRAILERS = frozenset(
+    b"authorization cache-control connection content-encoding content-length content-range content-type expect host"
+    b" if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive max-forwards"
+    b" proxy-authorization proxy-connection range te trailer transfer-encoding upgrade".split()
+)
+"""What is needed before the content: framing, routing, conditions, authentication, and how to read the content (RFC
+9110 section 6.5.1)."""
 
 
 class BodyKind(Enum):
@@ -42,6 +50,42 @@ class BodyKind(Enum):
     BYTES = "bytes, sent with the head"
     FOLLOWING = "the caller's writes"
     SOURCE = "a file or an iterable"
+
+
+_PLAIN_FILES = (io.FileIO, io.BufferedReader, io.BufferedRandom)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Bytes of a file that are sent by the operating system, from the file to the socket."""
+
+    file: BinaryIO
+    offset: int
+    count: int
+
+    @classmethod
+    def of(cls, file: Any, count: int | None) -> FilePart | None:
+        """The next *count* bytes of a file, None: all to its end; None where *file* is no regular file of the operating
+        system's, or has a way of its own to read it."""
+        if type(file) not in _PLAIN_FILES or type(getattr(file, "raw", file)) is not io.FileIO:
+            return None
+        try:
+            if file.writable():
+                file.flush()
+            status = os.fstat(file.fileno())
+            offset = file.tell()
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return cls(file, offset, max(0, status.st_size - offset) if count is None else count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def behind(self, count: int) -> FilePart:
+        """What is left of it behind its first *count* bytes."""
+        return replace(self, offset=self.offset + count, count=self.count - count)
 
 
 class Frame(NamedTuple):
@@ -55,6 +99,8 @@ class Frame(NamedTuple):
     """The request says that it is the connection's last."""
     upgrade: bool
     """The request asks for another protocol."""
+    expects: bool
+    """It asks whether its body is wanted: Expect: 100-continue."""
 
 
 @lru_cache(maxsize=64)
@@ -72,9 +118,12 @@ def frame_request(
     headers: FieldsLike,
     body: Body,
     defaults: Sequence[tuple[bytes, bytes, bytes]],
+    trailers: Trailers = None,
+    expect: bool | None = None,
 ) -> Frame:
     """Check and encode one request. *defaults*: fields as `encode_fields` gives them, sent where the
-    caller has none of that name.
+    caller has none of that name. *trailers*: what will follow the body. *expect*: whether to ask for 100
+    (Continue) where there is a body; None: as the caller's own fields say.
 
     Raises InvalidURL, ValueError or TypeError. Nothing that the caller passed is changed or consumed.
     """
@@ -91,17 +140,29 @@ def frame_request(
         given = {}
         close = upgrade = False
     kind, length = _measure(method, body)
+    length, framing = _frame_body(method, given, kind, None if trailers is not None else length)
+    empty = kind is BodyKind.NONE or length == 0
+    asks = _members(given.get(b"expect", ())) == [b"100-continue"]
+    if expect and not asks and b"expect" in given:
+        raise ValueError("the Expect field asks for something else than 100-continue")
+    # 100-continue cannot be asked for without content (RFC 9110 section 10.1.1).
+    expects = not empty and (asks if expect is None else expect)
     lines = [b"%b %b HTTP/1.1\r\n" % (verb, goal)]
     for original, name, value in defaults:
         if name not in given:
             lines.append(b"%b: %b\r\n" % (original, value))
     for original, name, value in fields:
-        if name != b"expect" or kind is not BodyKind.NONE:  # 100-continue without content (RFC 9110 section 10.1.1)
+        if name != b"expect" or (expects if asks else not empty):
             lines.append(b"%b: %b\r\n" % (original, value))
-    length, framing = _frame_body(method, given, kind, length)
+    if expects and not asks:
+        lines.append(b"Expect: 100-continue\r\n")
     lines.append(framing)
+    if trailers is not None:
+        lines.append(_announce(trailers, given, kind, length))
     lines.append(b"\r\n")
-    return Frame(b"".join(lines), kind, length, close, upgrade)
+    if expect is None and kind is BodyKind.FOLLOWING:
+        expects = False  # who writes the body is to say that they will wait
+    return Frame(b"".join(lines), kind, length, close, upgrade, expects)
 
 
 def _check_given(given: dict[bytes, list[bytes]]) -> None:
@@ -116,6 +177,27 @@ def _check_given(given: dict[bytes, list[bytes]]) -> None:
         raise ValueError("TE cannot name chunked (RFC 9112 section 7.4)")
     if not _FORBIDDEN_TRAILERS.isdisjoint(_members(given.get(b"trailer", ()))):
         raise ValueError("Trailer names a field that cannot be a trailer (RFC 9110 section 6.5.1)")
+
+
+def _announce(trailers: Trailers, given: dict[bytes, list[bytes]], kind: BodyKind, length: int | None) -> bytes:
+    """The Trailer field for a body that trailers will follow, where their names are known and the caller has not
+    given it."""
+    if kind is BodyKind.NONE:
+        raise ValueError("trailers without a body")
+    if length is not None:
+        raise ValueError("trailers follow a chunked body only, and the Content-Length is given")
+    if callable(trailers) or b"trailer" in given:
+        return b""
+    names = [name for name, _, _ in _encode_trailers(trailers)]
+    return b"Trailer: %b\r\n" % b", ".join(names) if names else b""
+
+
+def _encode_trailers(trailers: Trailers) -> list[tuple[bytes, bytes, bytes]]:
+    fields = encode_fields(trailers() if callable(trailers) else trailers)
+    for name, lower, _ in fields:
+        if lower in _FORBIDDEN_TRAILERS:
+            raise ValueError(f"{name.decode()} cannot be a trailer (RFC 9110 section 6.5.1)")
+    return fields
 
 
 def _members(values: Iterable[bytes]) -> list[bytes]:
@@ -146,7 +228,7 @@ def _measure(method: str, body: Body) -> tuple[BodyKind, int | None]:
     if isinstance(body, io.TextIOBase):
         raise TypeError("a body must be a binary file, not a text file")
     if hasattr(body, "read"):
-        return BodyKind.SOURCE, _file_length(body)
+        return BodyKind.SOURCE, file_length(body)
     if not isinstance(body, Iterable) or isinstance(body, dict):
         raise TypeError(
             "a body must be bytes, a binary file, an iterable of bytes or BodyFollowing, not " + type(body).__name__
@@ -154,7 +236,7 @@ def _measure(method: str, body: Body) -> tuple[BodyKind, int | None]:
     return BodyKind.SOURCE, None
 
 
-def _file_length(file: Any) -> int | None:
+def file_length(file: Any) -> int | None:
     """What a seekable file holds from its position on; None where that cannot be known."""
     try:
         if not file.seekable():
@@ -235,6 +317,13 @@ def join_targets(targets: list[str], rest: bytes) -> bytes | None:
 def chunk(data: bytes | bytearray | memoryview) -> bytes:
     """One chunk (RFC 9112 section 7.1). *data* must not be empty: an empty chunk would be the last."""
     return b"%x\r\n%b\r\n" % (memoryview(data).nbytes, data)  # type: ignore[str-format]
+
+
+def last_chunk(trailers: Trailers = None) -> bytes:
+    """The last chunk and the trailer section, which end a chunked body. Raises as `encode_fields` does, ValueError for
+    a field that cannot be a trailer, and what *trailers* raises where it is called for them."""
+    lines = [b"%b: %b\r\n" % (name, value) for name, _, value in _encode_trailers(trailers)]
+    return b"0\r\n%b\r\n" % b"".join(lines)
 
 
 def pieces(source: Any, length: int | None) -> Iterator[bytes | memoryview]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -10,7 +10,17 @@ from typing import Any, BinaryIO, TypeAlias, cast
 from httpio._parser import ResponseHead
 from httpio.headers import FieldsLike, Headers
 
-__all__ = ["Body", "BodyFollowing", "HTTPResponse", "Lenient", "Limits", "Request"]
+__all__ = [
+    "MAX_HEADER_SIZE",
+    "MAX_LINE_SIZE",
+    "Body",
+    "BodyFollowing",
+    "HTTPResponse",
+    "Lenient",
+    "Limits",
+    "Request",
+    "Trailers",
+]
 
 IDEMPOTENT_METHODS = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 """RFC 9110 section 9.2.2."""
@@ -40,15 +50,19 @@ Body: TypeAlias = bytes | bytearray | memoryview | BodyFollowing | BinaryIO | It
 """What a request may carry: nothing, bytes, a binary file, an iterable of bytes, or a `BodyFollowing`."""
 
 
+Trailers: TypeAlias = FieldsLike | Callable[[], FieldsLike]
+"""Fields that follow a body: as for a header section, or a function that gives them once the body has been sent."""
+
+
 class Request:
     """One request for `pipeline` and everything above it.
 
-    *method*, *path* (the request target), *headers* and *body* as for `send_request`. *idempotent*:
+    *method*, *path* (the request target), *headers*, *body* and *trailers* as for `send_request`. *idempotent*:
     whether sending it twice is the same as sending it once; None: what RFC 9110 section 9.2.2 says of the
     method. *tag*: anything, for the caller.
     """
 
-    __slots__ = ("_idempotent", "body", "headers", "method", "path", "tag")
+    __slots__ = ("_idempotent", "body", "headers", "method", "path", "tag", "trailers")
 
     def __init__(
         self,
@@ -59,6 +73,7 @@ class Request:
         *,
         idempotent: bool | None = None,
         tag: Any = None,
+        trailers: Trailers = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -67,6 +82,7 @@ class Request:
         self.body = body
         self._idempotent = idempotent
         self.tag = tag
+        self.trailers = tuple(trailers) if isinstance(trailers, Iterator) else trailers
 
     @property
     def idempotent(self) -> bool:
@@ -85,7 +101,15 @@ class Request:
 
     def with_path(self, path: str) -> Request:
         """The same request with another path."""
-        return Request(self.method, path, self.headers, self.body, idempotent=self._idempotent, tag=self.tag)
+        return Request(
+            self.method,
+            path,
+            self.headers,
+            self.body,
+            idempotent=self._idempotent,
+            tag=self.tag,
+            trailers=self.trailers,
+        )
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
@@ -123,6 +147,11 @@ class HTTPResponse(ResponseHead):
             item = self._item = Request("GET", item)
         return cast(Request, item)
 
+    @property
+    def item(self) -> str | Request:
+        """What was asked for as it was handed in: a target, or a Request."""
+        return cast("str | Request", self._item)
+
     def answers(self, item: object) -> bool:
         """Whether it is the response to this very object, a request target or `Request`."""
         return self._item is item
@@ -143,6 +172,13 @@ class HTTPResponse(ResponseHead):
         return f"<HTTPResponse {self.status} {self.reason} to {self.method} {self.path}>"
 
 
+MAX_LINE_SIZE = 65536
+"""`Limits.max_line_size` where nothing else is said."""
+
+MAX_HEADER_SIZE = 256 * 1024
+"""`Limits.max_field_size` where nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The largest parts of a response that are accepted; what is larger raises InvalidResponse. Sizes are
@@ -151,11 +187,11 @@ class Limits:
     The last three are for decoded content, and have no effect before content codings are decoded.
     """
 
-    max_line_size: int = 65536
+    max_line_size: int = MAX_LINE_SIZE
     """A status line or a field line."""
     max_headers: int = 100
     """Field lines in a header section."""
-    max_field_size: int = 256 * 1024
+    max_field_size: int = MAX_HEADER_SIZE
     """A header section."""
     max_interim: int = 100
     """Interim responses before a final one; together they may have max_field_size."""

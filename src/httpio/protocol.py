@@ -11,15 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from httpio.exceptions import ExcessBodyData, StateError, Unanswered, Where
-from httpio.framing import (
-    LAST_CHUNK,
-    BodyKind,
-    Frame,
-    chunk,
-    frame_request,
-    join_targets,
-)
-from httpio.messages import HTTPResponse, Lenient, Limits, Request
+from httpio.framing import BodyKind, FilePart, Frame, chunk, frame_request, join_targets, last_chunk
+from httpio.messages import BodyFollowing, HTTPResponse, Lenient, Limits, Request, Trailers
 from httpio.receiving import ASKS_UPGRADE, IS_CONNECT, IS_HEAD, PLAIN, ReceivingHalf
 from httpio.states import SENDING, Receiving, Send, Sending, move
 
@@ -30,11 +23,11 @@ JOINED = 64 * 1024
 
 
 class Outgoing:
-    """Bytes on their way out, and how many requests begin in them."""
+    """Bytes, or a part of a file, on their way out, and how many requests begin in them."""
 
     __slots__ = ("_whole", "requests", "rest")
 
-    def __init__(self, data: bytes | memoryview, requests: int) -> None:
+    def __init__(self, data: bytes | memoryview | FilePart, requests: int) -> None:
         self._whole = data
         self.rest = data
         """What the transport has not taken."""
@@ -47,14 +40,16 @@ class Outgoing:
 
     def take(self, count: int) -> None:
         """The transport has taken *count* bytes more, and not all."""
-        self.rest = memoryview(self.rest)[count:]
+        rest = self.rest
+        self.rest = rest.behind(count) if isinstance(rest, FilePart) else memoryview(rest)[count:]
 
     def unsent_requests(self) -> int:
         """How many of its requests the transport has not taken a byte of."""
         taken = len(self._whole) - len(self.rest)
         if taken == 0 or self.requests <= 1:
             return 0 if taken else self.requests
-        gone = bytes(self._whole[:taken])
+        assert isinstance(self._whole, bytes)
+        gone = self._whole[:taken]
         # Several requests travel together only when none has a body: each ends with its empty line.
         begun = gone.count(b"\r\n\r\n") + (not gone.endswith(b"\r\n\r\n"))
         return self.requests - begun
@@ -78,52 +73,104 @@ class Protocol:
         self.outbox: deque[Outgoing] = deque()
         """What the transport is to take, in order."""
         self._frame: Frame | None = None
+        self.chunked = False
+        """Whether the body being sent goes out in chunks."""
         self._body_left: int | None = 0
+        self.written = 0
+        """Bytes of the body of the last request that has one of the caller's writing, as far as they are in the outbox,
+        or sent."""
+        self._early: HTTPResponse | None = None  # an answer that came while its request goes on going out
+        self._trailers: Trailers = None
+        self.held: Any = None
+        """The body of a request that waits for 100 (Continue): bytes, a file, an iterable, or None where the caller
+        writes it."""
+        self.unfinished = False
+        """A body was begun, and has not been sent to its end."""
+        self.unwanted = False
+        """The last request was answered before any of its body was sent: it was not wanted."""
 
     def _move(self, event: Send) -> None:
         self.sending = move(SENDING, self.sending, event)
 
     # -- requests --
 
-    def send_request(self, request: Request) -> BodyKind:
+    def send_request(self, request: Request, expect: bool | None = None, item: str | Request | None = None) -> BodyKind:
         """Put one request into the outbox, with its body where that is bytes; returns where the body comes
-        from.
+        from. *expect*: whether it asks for 100 (Continue) and its body waits for `go_on`; None: where its fields say
+        so. *item*: what is outstanding, where that is not *request* itself.
 
         Raises StateError, ValueError, TypeError or InvalidURL, and then nothing has changed.
         """
         if self.sending is not Sending.IDLE:
             raise StateError(f"no request can be sent now: {self.sending.value}")
         body = request.body
-        frame = frame_request(request.method, request.path, request.headers, body, self._defaults)
+        frame = frame_request(
+            request.method, request.path, request.headers, body, self._defaults, request.trailers, expect
+        )
         ahead = frame.kind in (BodyKind.FOLLOWING, BodyKind.SOURCE) and frame.length != 0
         handover = frame.upgrade or request.method == "CONNECT"
-        if handover and ahead:
-            raise StateError("the body of a request for an upgrade must be bytes")
+        if handover and (ahead or frame.expects):
+            raise StateError("the body of a request for an upgrade must be bytes, and cannot wait for 100 (Continue)")
+        whole = None
         if handover and not frame.close:
             event = Send.HANDOVER
+        elif frame.expects:
+            event = Send.LAST_REQUEST_EXPECTING if frame.close else Send.REQUEST_EXPECTING
         elif frame.close:
             event = Send.LAST_REQUEST_AHEAD if ahead else Send.LAST_REQUEST
         else:
             event = Send.REQUEST_AHEAD if ahead else Send.REQUEST
-        self.receiving.expect(request, self._fact(request.method, frame))
-        self._move(event)
-        if ahead:
-            self._frame = frame
-            self._body_left = frame.length
-        if frame.kind is BodyKind.BYTES:
+        if frame.kind is BodyKind.BYTES and not frame.expects:
             assert isinstance(body, bytes | bytearray | memoryview)
-            self._put_whole(frame, body)
+            whole = [body] if frame.length is not None else [chunk(body), last_chunk(request.trailers)]
+        self.receiving.expect(request if item is None else item, self._fact(request.method, frame))
+        self._move(event)
+        self.unwanted = False
+        self._early = None
+        if ahead or frame.expects:
+            self._frame = frame
+            self.chunked = frame.length is None
+            self._body_left = frame.length
+            if self.chunked and isinstance(body, BodyFollowing):
+                self._body_left = body.length  # held to, though it is not announced
+            self.written = 0
+            self.unfinished = True
+            self._trailers = request.trailers
+        if frame.expects:
+            self.held = None if frame.kind is BodyKind.FOLLOWING else body
+        if whole is None:
+            self.outbox.append(Outgoing(frame.head, 1))
+        elif sum(memoryview(part).nbytes for part in whole) <= JOINED:
+            self.outbox.append(Outgoing(b"".join([frame.head, *whole]), 1))
         else:
             self.outbox.append(Outgoing(frame.head, 1))
+            self.outbox.extend(Outgoing(memoryview(part).cast("B"), 0) for part in whole)
         return frame.kind
 
-    def _put_whole(self, frame: Frame, body: bytes | bytearray | memoryview) -> None:
-        parts = [body] if frame.length is not None else [chunk(body), LAST_CHUNK]
-        if memoryview(body).nbytes <= JOINED:
-            self.outbox.append(Outgoing(b"".join([frame.head, *parts]), 1))
-        else:
-            self.outbox.append(Outgoing(frame.head, 1))
-            self.outbox.extend(Outgoing(memoryview(part).cast("B"), 0) for part in parts)
+    # -- 100 (Continue) --
+
+    @property
+    def expecting(self) -> bool:
+        """Whether the body of the last request waits for 100 (Continue)."""
+        return self.sending is Sending.EXPECTING or self.sending is Sending.LAST_EXPECTING
+
+    def continued(self) -> HTTPResponse | None:
+        """The 100 (Continue) that has come for the body that waits, or None."""
+        parser = self.receiving.parser
+        if parser.waiting_count == 1 and parser.open is None:
+            for interim in parser.interim_responses:
+                if interim.status == 100:
+                    return interim
+        return None
+
+    def go_on(self) -> Any:
+        """100 (Continue) has come, or is taken as given: the body may be sent. Returns what waited for it, None where
+        the caller writes it."""
+        self._move(Send.CONTINUE)
+        body, self.held = self.held, None
+        return body
+
+    # -- bodies --
 
     @staticmethod
     def _fact(method: str, frame: Frame) -> int:
@@ -147,40 +194,62 @@ class Protocol:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Put a piece of the body into the outbox. ExcessBodyData, StateError: nothing of it was."""
-        if self.sending is not Sending.BODY and self.sending is not Sending.LAST_BODY:
-            raise StateError("no body is being sent")
         view = memoryview(data).cast("B")
         size = view.nbytes
-        if size == 0:
-            return
-        if self._body_left is None:
-            self.outbox.append(Outgoing(chunk(view), 0))
-            return
-        if size > self._body_left:
-            raise ExcessBodyData(f"{size} bytes are more than the {self._body_left} that the body has left")
-        self.outbox.append(Outgoing(view, 0))
-        self._body_left -= size
-        if self._body_left == 0:
-            self._end_body()
+        self.check_write(size)
+        if size:
+            self.outbox.append(Outgoing(chunk(view) if self.chunked else view, 0))
+            self.wrote(size)
 
-    def end_body(self) -> None:
-        """End a chunked body. StateError when none is being sent, or when a declared length was not
-        reached."""
-        if self.sending is not Sending.BODY and self.sending is not Sending.LAST_BODY:
-            raise StateError("no body is being sent")
+    def write_file(self, part: FilePart) -> None:
+        """Put a part of a file into the outbox, as the next piece of the body. As `write`."""
+        size = len(part)
+        self.check_write(size)
+        if size:
+            parts: list[bytes | FilePart] = [b"%x\r\n" % size, part, b"\r\n"] if self.chunked else [part]
+            self.outbox.extend(Outgoing(part, 0) for part in parts)
+            self.wrote(size)
+
+    def check_write(self, size: int) -> None:
+        """StateError where no body is being sent, ExcessBodyData where *size* more bytes are more than it was declared
+        to have."""
+        self._check_sends_body()
+        if self._body_left is not None and size > self._body_left:
+            raise ExcessBodyData(f"{size} bytes are more than the {self._body_left} that the body has left")
+
+    def wrote(self, size: int) -> None:
+        """*size* more bytes of the body are in the outbox, or sent."""
+        self.written += size
         if self._body_left is not None:
+            self._body_left -= size
+            if self._body_left == 0 and not self.chunked:
+                self._end_body()
+
+    def end_body(self, trailers: Trailers = None) -> None:
+        """End a chunked body; *trailers*: what follows it, None: what the request came with. StateError when none is
+        being sent, or when a declared length was not reached; what `last_chunk` raises."""
+        self._check_sends_body()
+        if self._body_left:
             raise StateError(f"the body has {self._body_left} bytes left to send")
-        self.outbox.append(Outgoing(LAST_CHUNK, 0))
+        end = last_chunk(self._trailers if trailers is None else trailers)
+        self.outbox.append(Outgoing(end, 0))
         self._end_body()
+
+    def _check_sends_body(self) -> None:
+        if self.expecting:
+            raise StateError("the body waits for 100 (Continue): read_response() tells whether it has come")
+        if not self.sends_body:
+            raise StateError("no body is being sent")
 
     def _end_body(self) -> None:
         self._move(Send.END)
         self._frame = None
+        self.unfinished = False
 
     @property
-    def body_length(self) -> int | None:
-        """The declared length of the body being sent; None: it is chunked."""
-        return None if self._frame is None else self._frame.length
+    def body_left(self) -> int | None:
+        """Bytes that are still to be written of the body being sent; None: as many as the caller likes."""
+        return self._body_left
 
     @property
     def sends_body(self) -> bool:
@@ -188,13 +257,18 @@ class Protocol:
         return self.sending is Sending.BODY or self.sending is Sending.LAST_BODY
 
     def stop_sending(self) -> None:
-        """Sending has failed, or an answer has made it pointless: what was not sent will not be."""
+        """Sending has failed, or has become pointless: what was not sent will not be."""
+        if self._early is not None and self._is_going_out():
+            self._early.request_complete = False
         self._move(Send.FAIL)
+        self.held = None
 
     # -- responses --
 
     def answered(self, responses: list[HTTPResponse]) -> list[HTTPResponse]:
-        """Take note of responses that are handed out; returns them. Here the two halves meet."""
+        """Take note of responses that have come; returns those to be handed out. Here the two halves meet."""
+        if responses and self.outbox:
+            self._drop_unasked(responses)
         if not responses:
             return responses
         last = responses[-1]
@@ -202,34 +276,63 @@ class Protocol:
             return responses
         if self.sending is Sending.HELD and last.framing != "tunnel":
             self._move(Send.ANSWERED)
-        if self._is_going_out():
+        if self.expecting:
+            if self._answers_last():
+                self.unwanted = True
+                self.unfinished = False
+                last.request_complete = False
+                self._move(Send.REFUSE if last.persistent else Send.STOP)
+                self._frame = self.held = None
+            elif not last.persistent:
+                self._stop()
+        elif self._is_going_out():
             # An answer that comes while its request is still going out (RFC 9112 section 9.5).
             if last.status >= 400 or not last.persistent or self.sending is Sending.BROKEN:
                 last.request_complete = False
                 self._stop()
+            else:
+                self._early = last
         elif not last.persistent:
             self._stop()
         return responses
 
+    def _drop_unasked(self, responses: list[HTTPResponse]) -> None:
+        """A response that came before the first byte of its request was sent answers nothing: drop it and what follows,
+        which ends the connection."""
+        unasked = self.unsent - self._still_awaited()
+        if unasked > 0:
+            unfinished = self.receiving.open is not None
+            requests = [response.item for response in responses[-unasked:]]
+            del responses[-unasked:]
+            self.receiving.parser.disown(requests[:-1] if unfinished else requests)
+
     def _is_going_out(self) -> bool:
         """Whether the request that was answered last has not been sent whole."""
-        waiting = self.receiving.parser.waiting_count - (self.receiving.open is not None)
-        if self.sends_body:
-            return waiting == 0
+        if self.unfinished:
+            return self._answers_last()
+        waiting = self._still_awaited()
         entries = list(self.outbox)  # a copy: another thread may be sending
         return bool(entries) and entries[0].begun and waiting == sum(entry.unsent_requests() for entry in entries)
+
+    def _still_awaited(self) -> int:
+        """Outstanding requests, less the one whose response is being handed out."""
+        return self.receiving.parser.waiting_count - (self.receiving.open is not None)
+
+    def _answers_last(self) -> bool:
+        """Whether the response being handed out is that to the last request."""
+        return self._still_awaited() == 0
 
     def _stop(self) -> None:
         """Nothing more is sent on this connection; what waits in the outbox never will be."""
         if self.sending is not Sending.BROKEN:
             self._move(Send.STOP)
-        self._frame = None
+        self._frame = self.held = None
 
     @property
     def alive(self) -> bool:
         """Whether neither half has come to its end."""
         state = self.receiving.state
-        ended = self.sending in (Sending.DONE, Sending.STOPPED, Sending.BROKEN)
+        ended = self.sending in (Sending.DONE, Sending.REFUSED, Sending.STOPPED, Sending.BROKEN)
         return not ended and state is not Receiving.ENDED and state is not Receiving.BROKEN
 
     @property
@@ -243,6 +346,14 @@ class Protocol:
     def unsent(self) -> int:
         """How many of the outstanding requests, counted from the last, the peer cannot have seen."""
         return sum(entry.unsent_requests() for entry in list(self.outbox))
+
+    @property
+    def awaits_unsent(self) -> bool:
+        """Whether the oldest request that is not answered has not been sent whole."""
+        entries = list(self.outbox)
+        begun = entries[0].begun if entries else self.unfinished
+        left = bool(entries) or self.unfinished
+        return left and self.receiving.parser.waiting_count == self.unsent + begun
 
     def unanswered(self) -> tuple[Unanswered, ...]:
         """Every outstanding request: whether it was sent, whether its answer had begun, whether it may be

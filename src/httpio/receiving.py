@@ -12,10 +12,19 @@ from httpio.states import RECEIVING, Receive, Receiving, move
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["ASKS_UPGRADE", "IS_CONNECT", "IS_HEAD", "PLAIN", "ReceivingHalf"]
+__all__ = ["ASKS_UPGRADE", "IS_CONNECT", "IS_HEAD", "PLAIN", "ReceivingHalf", "assumed_continue"]
 
 PLAIN, IS_HEAD, IS_CONNECT, ASKS_UPGRADE = 0, 1, 2, 4
 """What the parser must know of a request before it can read the response."""
+
+
+def assumed_continue(request: Any) -> HTTPResponse:
+    """A 100 (Continue) to *request* that nobody sent; its reason is "assumed"."""
+    half = ReceivingHalf(Limits(), Lenient(0))
+    half.expect(request)
+    half.feed(b"HTTP/1.1 100 assumed\r\n\r\n")
+    return half.parser.interim_responses[0]
+
 
 _STAGES = (
     Receiving.IDLE,

@@ -29,8 +29,11 @@ class Sending(_Name):
     IDLE = "a request may be sent"
     BODY = "the body of a request is being sent"
     LAST_BODY = "the body of the last request is being sent"
+    EXPECTING = "the body of a request waits for 100 (Continue)"
+    LAST_EXPECTING = "the body of the last request waits for 100 (Continue)"
     HELD = "nothing may follow a CONNECT or an upgrade before its answer"
     DONE = "the last request has been sent"
+    REFUSED = "the peer has answered a request whose body it was asked about, and that was not sent"
     STOPPED = "the peer wants nothing more on this connection"
     BROKEN = "sending has failed"
 
@@ -42,6 +45,10 @@ class Send(_Name):
     REQUEST_AHEAD = "the head of a request is sent, and its body will follow"
     LAST_REQUEST = "a request with Connection: close is sent, with all of its body"
     LAST_REQUEST_AHEAD = "the head of a request with Connection: close is sent"
+    REQUEST_EXPECTING = "the head of a request with Expect: 100-continue is sent"
+    LAST_REQUEST_EXPECTING = "the same with Connection: close"
+    CONTINUE = "100 (Continue) has come, or is taken as given"
+    REFUSE = "a final answer has come in place of 100 (Continue)"
     HANDOVER = "a CONNECT or a request for an upgrade is sent"
     END = "the body has been sent"
     ANSWERED = "the answer to a CONNECT or an upgrade has come, and HTTP goes on"
@@ -55,7 +62,13 @@ SENDING = MappingProxyType(
         (Sending.IDLE, Send.REQUEST_AHEAD): Sending.BODY,
         (Sending.IDLE, Send.LAST_REQUEST): Sending.DONE,
         (Sending.IDLE, Send.LAST_REQUEST_AHEAD): Sending.LAST_BODY,
+        (Sending.IDLE, Send.REQUEST_EXPECTING): Sending.EXPECTING,
+        (Sending.IDLE, Send.LAST_REQUEST_EXPECTING): Sending.LAST_EXPECTING,
         (Sending.IDLE, Send.HANDOVER): Sending.HELD,
+        (Sending.EXPECTING, Send.CONTINUE): Sending.BODY,
+        (Sending.EXPECTING, Send.REFUSE): Sending.REFUSED,
+        (Sending.LAST_EXPECTING, Send.CONTINUE): Sending.LAST_BODY,
+        (Sending.LAST_EXPECTING, Send.REFUSE): Sending.STOPPED,
         (Sending.BODY, Send.END): Sending.IDLE,
         (Sending.LAST_BODY, Send.END): Sending.DONE,
         (Sending.HELD, Send.ANSWERED): Sending.IDLE,
