@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+import logging
 import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ import trustme
 import httpio.dial
 from conftest import Authority
 from httpio import ConnectionClosed, ConnectionTimedOut, DNSUnavailable, HostnameNotResolvable, HTTPConnection
-from httpio.waiting import run
+from httpio.dial import Attempt, co_dial
+from httpio.waiting import PollNeeded, Step, run
 from servers.scripted import Peer, Scripted, answers, server_context
 
 
@@ -109,9 +112,7 @@ def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = refused_port()
 
     def look_up(host: str, port: int, **_: Any) -> list[Any]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in (bad, bad, port)
-        ]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in (bad, bad, port)]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with Scripted(answers) as server:
@@ -138,6 +139,47 @@ def test_names_that_are_not_found(code: int, kind: type[Exception], monkeypatch:
     assert caught.value.where == "connecting"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("code", "known", "kind", "asked"),
+    [
+        (socket.EAI_NONAME, ["one", "two"], HostnameNotResolvable, ["one"]),
+        (socket.EAI_NONAME, ["two"], HostnameNotResolvable, ["one", "two"]),
+        (socket.EAI_NONAME, [], DNSUnavailable, ["one", "two"]),
+        (socket.EAI_AGAIN, ["one", "two"], DNSUnavailable, []),
+    ],
+)
+def test_names_to_test_the_name_service_by(
+    code: int, known: list[str], kind: type[Exception], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        seen.append((host, port))
+        if host in known:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        raise socket.gaierror(code, "no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(HostnameNotResolvable if code == socket.EAI_NONAME else DNSUnavailable):
+        run(co_dial("some.example", 80))
+    assert seen == [("some.example", 80)]
+    monkeypatch.setattr(httpio.dial, "DNS_TEST_HOSTNAMES", [("one", 1), ("two", 1)])
+    with pytest.raises(kind, match=r"some\.example") as caught:
+        run(co_dial("some.example", 80))
+    assert seen[1:] == [("some.example", 80), *((name, 1) for name in asked)]
+    assert isinstance(caught.value.__cause__, socket.gaierror)
+    assert caught.value.__cause__.errno == code
+
+
+def test_a_look_up_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="thread"):
+        run(co_dial("some.example", 80))
+
+
 def test_a_look_up_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
@@ -155,15 +197,25 @@ def test_a_look_up_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     over.set()
 
 
-@pytest.mark.skipif(os.uname().sysname != "Linux", reason="a full queue drops connects on Linux only")
-def test_a_connect_that_takes_too_long() -> None:
-    waiting = []
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+@contextlib.contextmanager
+def no_answer() -> Iterator[int]:
+    """A port on 127.0.0.1 where connects neither succeed nor fail."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
-            waiting.append(socket.socket())
-            waiting[-1].setblocking(False)
-            waiting[-1].connect_ex(listener.getsockname())
-        conn = HTTPConnection("127.0.0.1", listener.getsockname()[1], connect_timeout=0.2)
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+needs_no_answer = pytest.mark.skipif(os.uname().sysname != "Linux", reason="a full queue drops connects on Linux only")
+
+
+@needs_no_answer
+def test_a_connect_that_takes_too_long() -> None:
+    with no_answer() as port:
+        conn = HTTPConnection("127.0.0.1", port, connect_timeout=0.2)
         begun = time.monotonic()
         with pytest.raises(ConnectionTimedOut) as caught:
             conn.send_request("GET", "/")
@@ -173,8 +225,6 @@ def test_a_connect_that_takes_too_long() -> None:
         step = conn.co_connect()
         next(step)
         step.close()
-        for sock in waiting:
-            sock.close()
 
 
 def test_the_kernels_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,9 +281,7 @@ def test_what_cannot_be_verified_gets_no_byte_of_a_request(
             received.append(bytes(peer.buffer))
 
     look_up = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, port, **options: look_up("127.0.0.1", port, **options)
-    )
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **options: look_up("127.0.0.1", port, **options))
     host, context = strangers(authority)[kind]
     with Scripted(script, server_context(authority.chain, authority.key)) as server:
         port = server.port
@@ -252,9 +300,9 @@ def test_what_cannot_be_verified_gets_no_byte_of_a_request(
         assert server.seen == []
 
 
-def no_look_up(host: str, port: int, deadline: float | None) -> Iterator[Any]:
+def no_look_up(host: str, port: int, attempt: Attempt) -> Iterator[Any]:
     yield from ()
-    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 2
 
 
 @pytest.mark.parametrize("when", ["at once", "after the hello"])
@@ -298,6 +346,55 @@ def test_a_handshake_that_takes_too_long(authority: Authority) -> None:
         step.close()
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ETIMEDOUT, "too long"), ConnectionTimedOut),
+        (OSError(errno.EHOSTUNREACH, "no way"), ConnectionClosed),
+        (OSError(errno.ENOTCONN, "gone"), ConnectionClosed),
+        (ssl.SSLSyscallError(5, "gone"), ConnectionClosed),
+        (ssl.SSLError(1, "wrong version"), ssl.SSLError),
+    ],
+)
+def test_errors_in_the_handshake(
+    error: OSError, kind: type[OSError], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ssl.SSLSocket, *_: Any) -> None:
+        raise error
+
+    context = ssl.create_default_context(cafile=authority.ca)
+    with Scripted(lambda peer: peer.drain()) as server:
+        monkeypatch.setattr(ssl.SSLSocket, "do_handshake", fail)
+        with pytest.raises(kind) as caught:
+            run(co_dial("127.0.0.1", server.port, ssl_context=context))
+    if kind is ssl.SSLError:
+        assert caught.value is error
+    else:
+        assert caught.value.where == "connecting"  # type: ignore[attr-defined]
+        assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("data", [b"", b"x"])
+def test_a_reset_between_the_connect_and_the_handshake(data: bytes, authority: Authority) -> None:
+    connected = threading.Event()
+
+    def script(peer: Peer) -> None:
+        connected.wait(20)
+        peer.send(data)
+        peer.reset()
+
+    context = ssl.create_default_context(cafile=authority.ca)
+    with Scripted(script) as server:
+        sock = run(co_dial("127.0.0.1", server.port))
+        connected.set()
+        server.settle(1)
+        assert PollNeeded(sock.fileno(), 0).poll(20)  # which it always says: the connection has ended
+        with pytest.raises(ConnectionClosed) as caught:
+            run(httpio.dial._co_handshake(sock, context, "localhost", Attempt()))
+    assert caught.value.where == "connecting"
+    assert isinstance(caught.value.__cause__, OSError)
+
+
 def test_a_reset_that_comes_with_the_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the reset is met by the connect or by the first call after it is a matter of time: the same error."""
 
@@ -309,3 +406,193 @@ def test_a_reset_that_comes_with_the_connect(monkeypatch: pytest.MonkeyPatch) ->
         HTTPConnection("127.0.0.1", 1).connect()
     assert caught.value.where == "connecting"
     assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+# -- aborting --
+
+
+def slow_look_up(monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack) -> None:
+    over = threading.Event()
+    stack.callback(over.set)
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        over.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.fixture(params=["looking up", pytest.param("connecting", marks=needs_no_answer), "shaking hands"])
+def endless(
+    request: pytest.FixtureRequest, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Attempt], Step[socket.socket]]]:
+    """A function that begins to dial, which waits for ever in the named phase."""
+    with contextlib.ExitStack() as stack:
+        context = None
+        if request.param == "looking up":
+            slow_look_up(monkeypatch, stack)
+            host, port = "slow.example", 80
+        elif request.param == "connecting":
+            host, port = "127.0.0.1", stack.enter_context(no_answer())
+        else:
+            server = stack.enter_context(Scripted(lambda peer: peer.drain()))
+            host, port = "127.0.0.1", server.port
+            context = ssl.create_default_context(cafile=authority.ca)
+        yield lambda attempt: co_dial(host, port, ssl_context=context, attempt=attempt)
+
+
+def last_wait(step: Step[socket.socket]) -> PollNeeded:
+    """Go on until the step waits for what does not happen."""
+    for need in step:
+        if not need.poll(0.05):
+            return need
+    raise AssertionError("it has ended")
+
+
+def assert_aborted(step: Step[socket.socket]) -> None:
+    """It says so without another wait."""
+    with pytest.raises(ConnectionClosed, match="aborted") as caught:
+        next(step)
+    assert caught.value.where == "connecting"
+    assert caught.value.errno is None
+
+
+def test_abort_wakes_a_thread_that_waits(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+    for _ in range(5):
+        attempt, waiting = Attempt(), threading.Event()
+        errors: list[BaseException] = []
+
+        def wait(step: Step[socket.socket], waiting: threading.Event, errors: list[BaseException]) -> None:
+            try:
+                for need in step:
+                    waiting.set()
+                    need.poll(20)
+            except BaseException as exc:
+                errors.append(exc)
+
+        thread = threading.Thread(target=wait, args=(endless(attempt), waiting, errors))
+        thread.start()
+        assert waiting.wait(20)
+        begun = time.monotonic()
+        attempt.abort()
+        thread.join(30)
+        assert time.monotonic() - begun < 20
+        assert isinstance(errors[0], ConnectionClosed)
+        assert errors[0].where == "connecting"
+
+
+def test_abort_before_it_begins(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+    attempt = Attempt()
+    attempt.abort()
+    attempt.abort()
+    assert_aborted(endless(attempt))
+
+
+def test_abort_between_two_waits(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+    attempt = Attempt()
+    step = endless(attempt)
+    need = last_wait(step)
+    attempt.abort()
+    assert need.poll(20)
+    assert_aborted(step)
+
+
+def test_abort_of_a_step_that_was_closed(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+    attempt = Attempt()
+    step = endless(attempt)
+    last_wait(step)
+    step.close()
+    attempt.abort()
+    assert attempt.aborted
+
+
+@pytest.mark.parametrize("code", [0, errno.ECONNREFUSED, errno.EINPROGRESS])
+def test_abort_while_nothing_waits(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other address is tried, no wait begun, and no socket handed out."""
+    attempt = Attempt()
+    calls = []
+
+    def connect_ex(sock: socket.socket, address: Any) -> int:
+        calls.append(address)
+        attempt.abort()
+        return code
+
+    monkeypatch.setattr(httpio.dial, "_co_resolve", no_look_up)
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    assert_aborted(co_dial("many.example", 1, attempt=attempt))
+    assert len(calls) == 1
+
+
+def test_abort_in_the_last_moment(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = Attempt()
+    shake = ssl.SSLSocket.do_handshake
+
+    def do_handshake(sock: ssl.SSLSocket) -> None:
+        shake(sock)
+        attempt.abort()
+
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", do_handshake)
+    client = ssl.create_default_context(cafile=authority.ca)
+    with Scripted(answers, server_context(authority.chain, authority.key)) as server:
+        with pytest.raises(ConnectionClosed, match="aborted"):
+            run(co_dial("127.0.0.1", server.port, ssl_context=client, attempt=attempt))
+        server.settle(1)
+
+
+def test_abort_leaves_a_socket_that_was_handed_out_alone() -> None:
+    attempt = Attempt()
+    with Scripted(answers) as server, run(co_dial("127.0.0.1", server.port, attempt=attempt)) as sock:
+        attempt.abort()
+        sock.settimeout(20)
+        sock.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+
+
+# -- the log --
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "httpio.dial"]
+
+
+def test_the_log_of_a_connect(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    client = ssl.create_default_context(cafile=authority.ca)
+    with Scripted(answers, server_context(authority.chain, authority.key)) as server:
+        run(co_dial("localhost", server.port, ssl_context=client)).close()
+        assert logged(caplog) == []
+        with caplog.at_level(logging.DEBUG, "httpio.dial"):
+            sock = run(co_dial("localhost", server.port, ssl_context=client))
+        lines = logged(caplog)
+        assert lines[0] == "looking up 'localhost'"
+        assert lines[1].startswith("'localhost' has ")
+        assert lines[-2].startswith(f"connected to 127.0.0.1 port {server.port} (")
+        assert isinstance(sock, ssl.SSLSocket)
+        cipher = sock.cipher()
+        assert cipher is not None
+        assert lines[-1].startswith(f"TLS with 'localhost': {sock.version()}, {cipher[0]} (")
+        sock.close()
+
+
+def test_the_log_of_failures(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "httpio.dial")
+    port = refused_port()
+    with pytest.raises(ConnectionRefusedError):
+        run(co_dial("127.0.0.1", port))
+    with (
+        Scripted(lambda peer: peer.reset()) as server,
+        pytest.raises(ConnectionClosed),
+    ):
+        run(co_dial("127.0.0.1", server.port, ssl_context=ssl.create_default_context(cafile=authority.ca)))
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(HostnameNotResolvable):
+        run(co_dial("some.example", 80))
+    text = "\n".join(logged(caplog))
+    assert f"no connection to 127.0.0.1 port {port}: ConnectionRefusedError(" in text
+    assert "no TLS with '127.0.0.1': " in text or f"no connection to 127.0.0.1 port {server.port}: " in text
+    assert "'some.example' was not found: gaierror(" in text

@@ -1,7 +1,10 @@
 """The tree of errors: families, facts, sentences, and what pickling keeps."""
 
 import copy
+import errno
 import pickle
+import socket
+import ssl
 
 import pytest
 
@@ -18,6 +21,7 @@ from httpio.exceptions import (
     StateError,
     Unanswered,
     UnsupportedResponse,
+    is_temp_network_error,
     quote,
 )
 
@@ -116,3 +120,68 @@ def test_quoted_text_is_short_and_printable_ascii(text):
     assert shown.isprintable()
     assert len(shown) < 64 + 8 + 64 * 5
     assert shown.endswith("...") == (len(text) > 64)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["EAGAIN", "EHOSTDOWN", "EHOSTUNREACH", "EINTR", "ENETDOWN", "ENETRESET", "ENETUNREACH", "ENOLINK", "ENONET"],
+        *["ENOTCONN", "ENXIO", "EPIPE", "EREMCHG", "ESHUTDOWN", "ETIMEDOUT"],
+        *["ECONNABORTED", "ECONNREFUSED", "ECONNRESET"],
+    ],
+)
+def test_numbers_that_may_not_last(name):
+    if not hasattr(errno, name):
+        pytest.skip(f"the system has no {name}")
+    assert is_temp_network_error(OSError(getattr(errno, name), "x"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionClosed(),
+        ConnectionTimedOut(),
+        DNSUnavailable("h"),
+        ConnectionError("x"),
+        TimeoutError("x"),
+        InterruptedError("x"),
+        ssl.SSLZeroReturnError(6, "x"),
+        ssl.SSLEOFError(8, "x"),
+        ssl.SSLSyscallError(5, "x"),
+        socket.gaierror(socket.EAI_AGAIN, "x"),
+    ],
+    ids=repr,
+)
+def test_errors_that_may_not_last(error):
+    assert is_temp_network_error(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HTTPError(),
+        InvalidResponse(),
+        UnsupportedResponse(),
+        StateError(),
+        ExcessBodyData(),
+        InvalidURL(),
+        HostnameNotResolvable("h"),
+        OSError("x"),
+        *(OSError(number, "x") for number in (errno.ENOENT, errno.EACCES, errno.EMFILE, errno.EADDRNOTAVAIL)),
+        ssl.SSLError(1, "x"),
+        ssl.SSLWantReadError(2, "x"),
+        ssl.SSLCertVerificationError(1, "x"),
+        *(socket.gaierror(number, "x") for number in (socket.EAI_NONAME, socket.EAI_FAIL, errno.EPIPE)),
+        ValueError("x"),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_errors_that_will_last(error):
+    assert not is_temp_network_error(error)
+
+
+def test_only_the_error_itself_is_looked_at():
+    error = InvalidResponse()
+    error.__cause__ = error.__context__ = ConnectionResetError()
+    assert not is_temp_network_error(error)

@@ -1,13 +1,25 @@
 """What steps yield, and the runners that wait for it."""
 
+import contextlib
 import math
+import select
 import socket
+import threading
 from time import monotonic
 
 import pytest
 
 from httpio.exceptions import ConnectionTimedOut
-from httpio.waiting import POLLIN, POLLOUT, PollNeeded, eval_coroutine, run, wait_any
+from httpio.waiting import POLLIN, POLLOUT, PollNeeded, eval_coroutine, run, wait_any, waiter
+
+
+@pytest.fixture(params=["poll", "select"])
+def system(request, monkeypatch):
+    """What the system has to wait with."""
+    if request.param == "select":
+        monkeypatch.delattr(select, "poll", raising=False)
+    elif not hasattr(select, "poll"):
+        pytest.skip("the system has no poll")
 
 
 @pytest.fixture
@@ -67,6 +79,83 @@ class TestPollNeeded:
         left, right = pair
         right.close()
         assert PollNeeded(left.fileno(), POLLIN).poll()
+
+
+@pytest.mark.usefixtures("system")
+class TestBell:
+    """A second descriptor, that wakes who waits for the first."""
+
+    @pytest.fixture
+    def bell(self):
+        left, right = socket.socketpair()
+        with left, right:
+            yield left, right
+
+    def need(self, pair, bell, mask=POLLIN, deadline=None):
+        need = PollNeeded(pair[0].fileno(), mask, deadline)
+        assert need.bell is None
+        need.bell = bell[0].fileno()
+        return need
+
+    def test_either_ends_the_wait(self, pair, bell):
+        need = self.need(pair, bell)
+        assert not need.poll(0)
+        assert not need.poll(0.001)
+        bell[1].send(b"!")
+        assert need.poll()
+        assert need.poll()  # until it is silenced
+        bell[0].recv(10)
+        assert not need.poll(0)
+        pair[1].send(b"x")
+        assert need.poll()
+        bell[1].send(b"!")
+        assert need.poll()
+
+    def test_beside_a_wait_for_room(self, pair, bell):
+        pair[0].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while pair[0].send(bytes(65536)):
+                pass
+        need = self.need(pair, bell, POLLOUT)
+        assert not need.poll(0)
+        pair[1].send(b"x")  # it is not waited for that
+        assert not need.poll(0)
+        bell[1].send(b"!")
+        assert need.poll()
+
+    def test_beside_nothing(self, pair, bell):
+        need = self.need(pair, bell, 0)
+        pair[1].send(b"x")
+        assert not need.poll(0)
+        bell[1].send(b"!")
+        assert need.poll()
+
+    def test_a_deadline_comes_all_the_same(self, pair, bell):
+        need = self.need(pair, bell, deadline=monotonic() - 1)
+        assert not need.poll()
+        bell[1].send(b"!")
+        assert need.poll()
+
+    def test_rung_by_another_thread(self, pair, bell):
+        def step():
+            yield self.need(pair, bell, POLLIN, monotonic() + 20)
+            return bell[0].recv(10)
+
+        thread = threading.Thread(target=bell[1].send, args=(b"!",))
+        thread.start()
+        assert run(step()) == b"!"
+        thread.join()
+
+    def test_the_pair_does_not_hold_it(self, pair, bell):
+        need = self.need(pair, bell)
+        assert tuple(need) == (pair[0].fileno(), POLLIN)
+
+    def test_waiter(self, pair, bell):
+        without, beside = waiter(pair[0].fileno(), POLLIN), waiter(pair[0].fileno(), POLLIN, bell[0].fileno())
+        bell[1].send(b"!")
+        assert not without(0)
+        assert beside(0)
+        assert beside(None)
 
 
 class TestRun:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any, TypeAlias
 
@@ -22,21 +24,65 @@ from httpio.exceptions import (
 )
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, Step
 
-__all__ = ["SocketOption", "co_dial"]
+__all__ = ["DNS_TEST_HOSTNAMES", "Attempt", "SocketOption", "co_dial"]
 
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
+
+DNS_TEST_HOSTNAMES: Sequence[tuple[str, int]] = ()
+"""Host names and ports to look up when a name is said not to exist, since some resolvers say so of every name
+while they have no network: where none of these resolves either, DNSUnavailable is raised in place of
+HostnameNotResolvable. Empty: nobody is asked. Read at each failure, so that it may be assigned."""
+
+log = logging.getLogger("httpio.dial")
 
 _UNKNOWN_NAME = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 )
-_PEER_GONE = (
-    ConnectionResetError,
-    ConnectionAbortedError,
-    BrokenPipeError,
-    ssl.SSLEOFError,
-    ssl.SSLZeroReturnError,
-    ssl.SSLSyscallError,
-)
+_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+# Not EAGAIN: nothing was begun, for want of a port, or as a Unix socket's queue is full. Windows tells the two apart.
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK} - {errno.EAGAIN}
+
+
+class Attempt:
+    """One try to get connected, which any thread may abort."""
+
+    def __init__(self) -> None:
+        self.aborted = False
+        """Whether `abort` was called. Where that is after `co_dial` has returned, the socket is not touched."""
+        self.deadline: float | None = None
+        self._waiting: socket.socket | None = None
+        # So that the descriptor is still that socket's when it is shut down. A signal handler may abort, too.
+        self._lock = threading.RLock()
+
+    def abort(self) -> None:
+        """Make `co_dial` raise ConnectionClosed, at once where it waits, else before its next wait or its end."""
+        with self._lock:
+            self.aborted = True
+            if self._waiting is not None:
+                with contextlib.suppress(OSError):
+                    # Wakes whoever polls it, on Linux also while it connects.
+                    socket.socket.shutdown(self._waiting, socket.SHUT_RDWR)
+
+    def check(self) -> None:
+        """Raises ConnectionClosed after `abort`."""
+        if self.aborted:
+            raise ConnectionClosed("the connection was aborted", where="connecting")
+
+    def co_wait(self, sock: socket.socket, mask: int, doing: str) -> Step[None]:
+        """Wait once for *sock*. Raises ConnectionClosed after `abort`, ConnectionTimedOut after the deadline."""
+        with self._lock:
+            self._waiting = sock
+        try:
+            self.check()
+            if self.deadline is not None and monotonic() >= self.deadline:
+                raise ConnectionTimedOut(f"timed out while {doing}", where="connecting")
+            yield PollNeeded(sock.fileno(), mask, self.deadline)
+            self.check()  # what an abort does to the socket is no news of the peer
+        finally:
+            with self._lock:
+                self._waiting = None
 
 
 def co_dial(
@@ -48,33 +94,38 @@ def co_dial(
     source_address: tuple[str, int] | None = None,
     socket_options: Iterable[SocketOption] = (),
     deadline: float | None = None,
+    attempt: Attempt | None = None,
 ) -> Step[socket.socket]:
     """Connect, and do the TLS handshake where there is an *ssl_context*; returns the socket, which does not block.
 
-    *deadline*: the latest time, by `time.monotonic`, for all of it. Raises HostnameNotResolvable,
-    DNSUnavailable, ConnectionTimedOut, ConnectionClosed where the peer goes away in the handshake, and the
-    operating system's and ssl's own errors as they are.
+    *deadline*: the latest time, by `time.monotonic`, for all of it. *attempt*: for another thread to abort it
+    by. Raises HostnameNotResolvable, DNSUnavailable, ConnectionTimedOut, ConnectionClosed where the peer goes
+    away in the handshake or the attempt is aborted, and the operating system's and ssl's own errors as they are.
     """
+    attempt = Attempt() if attempt is None else attempt
+    attempt.deadline = deadline
+    attempt.check()
     if unix_socket is not None:
-        sock = yield from _co_connect(socket.AF_UNIX, 0, os.fspath(unix_socket), None, socket_options, deadline)
+        sock = yield from _co_connect(socket.AF_UNIX, 0, os.fspath(unix_socket), None, socket_options, attempt)
     else:
-        addresses = yield from _co_resolve(host, port, deadline)
-        sock = yield from _co_connect_first(addresses, source_address, socket_options, deadline)
-    if ssl_context is None:
-        return sock
+        addresses = yield from _co_resolve(host, port, attempt)
+        sock = yield from _co_connect_first(addresses, source_address, socket_options, attempt)
     try:
-        return (yield from _co_handshake(sock, ssl_context, host, deadline))
+        if ssl_context is not None:
+            sock = yield from _co_handshake(sock, ssl_context, host, attempt)
+        attempt.check()
     except BaseException:
         sock.close()
         raise
+    return sock
 
 
-def _check(deadline: float | None, doing: str) -> None:
-    if deadline is not None and monotonic() >= deadline:
-        raise ConnectionTimedOut(f"timed out while {doing}", where="connecting")
+def _log(text: str, *facts: object, since: float) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug(text + " (%.3f s)", *facts, monotonic() - since)
 
 
-def _co_resolve(host: str, port: int, deadline: float | None) -> Step[list[Any]]:
+def _co_resolve(host: str, port: int, attempt: Attempt) -> Step[list[Any]]:
     """The addresses of *host*, looked up in a thread of its own: the look-up blocks, and cannot be cut
     short."""
     with contextlib.suppress(ValueError):
@@ -94,45 +145,69 @@ def _co_resolve(host: str, port: int, deadline: float | None) -> Step[list[Any]]
 
     def look_up(done: socket.socket) -> None:
         try:
-            outcome.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            outcome.append(_look_up(host, port))
         except BaseException as exc:
             outcome.append(exc)
         finally:
             done.close()
 
+    began = monotonic()
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("looking up %a", host)
     waiting, done = socket.socketpair()
     with waiting:
-        threading.Thread(target=look_up, args=(done,), daemon=True, name="httpio name look-up").start()
+        try:
+            threading.Thread(target=look_up, args=(done,), daemon=True, name="httpio name look-up").start()
+        except BaseException:
+            done.close()
+            raise
         while not outcome:
-            _check(deadline, f"looking up {host}")
-            yield PollNeeded(waiting.fileno(), POLLIN, deadline)
+            yield from attempt.co_wait(waiting, POLLIN, f"looking up {host}")
     result = outcome[0]
-    if isinstance(result, socket.gaierror):
-        kind = HostnameNotResolvable if result.errno in _UNKNOWN_NAME else DNSUnavailable
-        raise kind(host) from result
     if isinstance(result, BaseException):
+        _log("%a was not found: %r", host, result.__cause__ or result, since=began)
         raise result
+    _log("%a has %d addresses", host, len(result), since=began)
     return list(result)
+
+
+def _look_up(host: str, port: int) -> list[Any]:
+    """What `socket.getaddrinfo` gives, and its errors by their kind. Blocks."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as exc:
+        tests = DNS_TEST_HOSTNAMES
+        if exc.errno not in _UNKNOWN_NAME or (tests and not any(_resolves(*test) for test in tests)):
+            raise DNSUnavailable(host) from exc
+        raise HostnameNotResolvable(host) from exc
+
+
+def _resolves(host: str, port: int) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except OSError:
+        return False
 
 
 def _co_connect_first(
     addresses: list[Any],
     source_address: tuple[str, int] | None,
     options: Iterable[SocketOption],
-    deadline: float | None,
+    attempt: Attempt,
 ) -> Step[socket.socket]:
     """The first of the addresses that answers; else the last one's error."""
+    options = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options)
     failure: OSError | None = None
     for family, _, proto, _, address in addresses:
         try:
-            sock = yield from _co_connect(family, proto, address, source_address, options, deadline)
+            return (yield from _co_connect(family, proto, address, source_address, options, attempt))
         except ConnectionTimedOut:
             raise
         except OSError as exc:
+            if attempt.aborted:
+                break
             failure = exc
-            continue
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+    attempt.check()
     assert failure is not None
     if failure.errno == errno.ETIMEDOUT:
         raise ConnectionTimedOut("the connect timed out", where="connecting") from failure
@@ -145,8 +220,9 @@ def _co_connect(
     address: Any,
     source_address: tuple[str, int] | None,
     options: Iterable[SocketOption],
-    deadline: float | None,
+    attempt: Attempt,
 ) -> Step[socket.socket]:
+    began = monotonic()
     sock = socket.socket(family, socket.SOCK_STREAM, proto)
     try:
         sock.setblocking(False)
@@ -155,20 +231,20 @@ def _co_connect(
         if source_address is not None:
             sock.bind(source_address)
         code = sock.connect_ex(address)
-        # On a Unix socket EWOULDBLOCK means that the peer's queue is full, and that nothing was begun.
-        if code == errno.EINPROGRESS or (code == errno.EWOULDBLOCK and family != getattr(socket, "AF_UNIX", None)):
+        if code in _IN_PROGRESS:
             # SO_ERROR is 0 both before the end and after a success: only a peer's name tells them apart.
             while not (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) and not _has_peer(sock):
-                _check(deadline, f"connecting to {_readable(address)}")
-                yield PollNeeded(sock.fileno(), POLLOUT, deadline)
+                yield from attempt.co_wait(sock, POLLOUT, f"connecting to {_readable(address)}")
         if code:
             refused = OSError(code, f"{os.strerror(code)}: {_readable(address)}")
             if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
                 raise ConnectionClosed(f"the connection was closed at once: {refused}", where="connecting") from refused
             raise refused
-    except BaseException:
+    except BaseException as exc:
         sock.close()
+        _log("no connection to %s: %r", _readable(address), exc, since=began)
         raise
+    _log("connected to %s", _readable(address), since=began)
     return sock
 
 
@@ -184,35 +260,45 @@ def _readable(address: Any) -> str:
     return f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
 
 
-def _co_handshake(
-    sock: socket.socket, context: ssl.SSLContext, host: str, deadline: float | None
-) -> Step[ssl.SSLSocket]:
-    tls = context.wrap_socket(
-        sock,
-        server_hostname=host.partition("%")[0],
-        do_handshake_on_connect=False,
-        suppress_ragged_eofs=False,
-    )
+def _co_handshake(sock: socket.socket, context: ssl.SSLContext, host: str, attempt: Attempt) -> Step[ssl.SSLSocket]:
+    began = monotonic()
+    tls: socket.socket = sock
     try:
+        tls = context.wrap_socket(
+            sock,
+            server_hostname=host.partition("%")[0],
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
         while True:
             try:
                 tls.do_handshake()
-                return tls
             except ssl.SSLWantReadError:
                 mask = POLLIN
             except ssl.SSLWantWriteError:
                 mask = POLLOUT
-            _check(deadline, f"shaking hands with {host}")
-            yield PollNeeded(tls.fileno(), mask, deadline)
-    except OSError as exc:
+            else:
+                break
+            yield from attempt.co_wait(tls, mask, f"shaking hands with {host}")
+    except BaseException as exc:
         tls.close()
-        if isinstance(exc, HTTPError):
+        _close_lost(exc)
+        _log("no TLS with %a: %r", host, exc, since=began)
+        if not isinstance(exc, OSError) or isinstance(exc, HTTPError):
             raise
         if exc.errno == errno.ETIMEDOUT:
             raise ConnectionTimedOut("the TLS handshake timed out", where="connecting") from exc
-        if not isinstance(exc, _PEER_GONE):
+        # Python says ENOTCONN as an SSLError where the peer had sent something and gone before the handshake began.
+        if isinstance(exc, ssl.SSLError) and not isinstance(exc, _TLS_ENDS) and exc.errno != errno.ENOTCONN:
             raise
         raise ConnectionClosed("the peer closed the connection in the TLS handshake", where="connecting") from exc
-    except BaseException:
-        tls.close()
-        raise
+    _log("TLS with %a: %s, %s", host, tls.version(), (tls.cipher() or ("",))[0], since=began)
+    return tls
+
+
+def _close_lost(exc: BaseException) -> None:
+    """Close the socket that a failed `wrap_socket` had taken over: before Python 3.13 it does not."""
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        lost = frame.f_locals.get("self")
+        if isinstance(lost, ssl.SSLSocket):
+            lost.close()

@@ -20,6 +20,9 @@ that does not verify pass through as the operating system and ``ssl`` raise them
 
 from __future__ import annotations
 
+import errno
+import socket
+import ssl
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -36,6 +39,7 @@ __all__ = [
     "Unanswered",
     "UnsupportedResponse",
     "Where",
+    "is_temp_network_error",
     "quote",
 ]
 
@@ -173,3 +177,46 @@ def quote(text: str | bytes, limit: int = 64) -> str:
     terminal."""
     shown = ascii(text[:limit])
     return shown if len(text) <= limit else shown + "..."
+
+
+_TEMPORARY = (
+    ConnectionError,  # ConnectionClosed among them
+    TimeoutError,  # ConnectionTimedOut among them
+    InterruptedError,
+    DNSUnavailable,
+    ssl.SSLZeroReturnError,
+    ssl.SSLEOFError,
+    ssl.SSLSyscallError,
+)
+_TEMPORARY_NUMBERS = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EAGAIN",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETRESET",
+        "ENETUNREACH",
+        "ENOLINK",
+        "ENONET",
+        "ENOTCONN",
+        "ENXIO",
+        "EPIPE",
+        "EREMCHG",
+        "ESHUTDOWN",
+        "ETIMEDOUT",
+    )
+    if hasattr(errno, name)
+)
+
+
+def is_temp_network_error(exc: BaseException) -> bool:
+    """Whether *exc* is a failure of the network that may be over at another try: a connection that was lost or
+    refused, a timeout, a network or name service that cannot be reached.
+
+    It looks at *exc* alone, not at its cause. True says nothing about whether a request may be sent again:
+    see `HTTPError.outstanding`.
+    """
+    if isinstance(exc, socket.gaierror):  # its numbers are not those of `errno`
+        return exc.errno == socket.EAI_AGAIN
+    return isinstance(exc, _TEMPORARY) or (isinstance(exc, OSError) and exc.errno in _TEMPORARY_NUMBERS)

@@ -9,24 +9,44 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import ssl
 import stat
 import threading
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from httpio.waiting import POLLIN, POLLOUT, waiter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["TLSTransport", "Transport", "open_transport"]
+__all__ = ["HANG_UP", "Bell", "TLSTransport", "Transport", "open_transport"]
+
+HANG_UP: int = getattr(select, "POLLRDHUP", 0)
+"""For poll: the peer has sent its last byte. 0 where the system does not tell."""
 
 SPLICED = 64 * 1024
 """Bytes spliced at a time: what a pipe holds."""
 
+_NOT_SENDABLE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+READ_FROM_FILE = 256 * 1024
+"""Bytes read at a time from a file that sendfile(2) does not take."""
+
+SENT_AT_ONCE = 1024 * 1024
+"""Bytes that one call sends, at most, where the system would take more: the sender is to listen in between."""
+
 TLS_RECORD = 16 * 1024
 """The largest plaintext of one record (RFC 8446 section 5.1)."""
+
+
+def _address(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except OSError:
+        return None
 
 
 class Transport:
@@ -40,6 +60,10 @@ class Transport:
         """Whether the end of the stream, once received, was one that cannot have been forged or cut."""
         self.receive_wants = POLLIN
         self.send_wants = POLLOUT
+        self.peername = _address(sock.getpeername)
+        """The peer's address, as the socket gives it; None where it has none any more."""
+        self.local_address = _address(sock.getsockname)
+        """The address of this end, likewise."""
         self.arrived = waiter(self.fd, POLLIN)
         """Waits so many milliseconds for the peer to send or to close; what is `pending` it cannot see."""
 
@@ -59,11 +83,33 @@ class Transport:
         except BlockingIOError:
             return None
 
+    can_sendfile = hasattr(os, "sendfile")
+    """Whether `try_sendfile` is there: what is sent needs no encryption."""
+
+    def try_sendfile(self, descriptor: int, offset: int, count: int) -> int | None:
+        """Send at most *count* bytes of a file from *offset* on, inside the kernel; returns how many bytes the socket
+        took, 0 where the file ends before. None: nothing fits yet."""
+        try:
+            return os.sendfile(self.fd, descriptor, offset, min(count, SENT_AT_ONCE))
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            if exc.errno not in _NOT_SENDABLE:
+                self.clean = False  # a reset may have been met, and not told, by the call before
+                raise
+            data = os.pread(descriptor, min(count, READ_FROM_FILE), offset)
+            return self.try_send(data) if data else 0
+
     pending = False
     """Whether received bytes wait inside the transport, where `select` cannot see them."""
 
     stuck = False
     """Whether bytes that count as sent still wait inside the transport."""
+
+    def hung_up(self) -> bool:
+        """Whether the peer has sent its last byte, which need not have been received; False where the system does not
+        tell."""
+        return HANG_UP != 0 and bool(waiter(self.fd, HANG_UP)(0))
 
     def detach(self) -> socket.socket:
         """Hand over the socket, as it is."""
@@ -71,12 +117,24 @@ class Transport:
         self.fd = -1
         return sock
 
+    def peer_certificate(self, binary_form: bool) -> dict[str, Any] | bytes | None:
+        """None: there is no TLS."""
+        return None
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """None: there is no TLS."""
+        return None
+
     def splice_to(self, file: BinaryIO) -> Splice | None:
         """A way for bytes from the socket to *file* that stays inside the kernel; None where there is none."""
         return Splice.between(self.socket, file)
 
     def close(self) -> None:
         """Close the socket; never blocks."""
+        self.drop()
+
+    def drop(self) -> None:
+        """Close this process's hold on the socket, without a word to the peer where that is TLS's matter."""
         self.fd = -1
         self.socket.close()
 
@@ -89,13 +147,37 @@ class Transport:
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
+class Bell:
+    """Lets one thread wake another that waits: it waits for `fd` to be readable, beside what it waits for."""
+
+    def __init__(self) -> None:
+        self._ear, self._tongue = socket.socketpair()
+        self._ear.setblocking(False)
+        self._tongue.setblocking(False)
+        self.fd = self._ear.fileno()
+
+    def ring(self) -> None:
+        """Wake who waits now, or who waits next."""
+        with contextlib.suppress(OSError):  # full: it has been rung often enough
+            self._tongue.send(b"!")
+
+    def silence(self) -> None:
+        """Whoever was woken has looked."""
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        self._ear.close()
+        self._tongue.close()
+
+
 class Splice:
     """Moves bytes from a socket to a file through a pipe, by Linux's splice(2). Made by `between`, ended by `close`."""
 
     def __init__(self, sock: socket.socket, file: BinaryIO) -> None:
         self._sock = sock
         self._file = file
-        self._fd = file.fileno()
         self._out, self._in = os.pipe()
 
     @classmethod
@@ -106,10 +188,9 @@ class Splice:
         try:
             descriptor = file.fileno()
             file.flush()
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        except (AttributeError, OSError, ValueError):
+            return cls(sock, file) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        except (AttributeError, OSError, ValueError):  # no descriptor may be left for a pipe, too
             return None
-        return cls(sock, file) if regular else None
 
     def try_receive(self, count: int) -> int | None:
         """Take at most *count* bytes from the socket; returns how many, 0 when the peer has closed, None where
@@ -123,7 +204,7 @@ class Splice:
         """Put the *count* bytes that were taken into the file."""
         while count:
             try:
-                count -= os.splice(self._out, self._fd, count)
+                count -= os.splice(self._out, self._file.fileno(), count)
             except OSError as exc:
                 if exc.errno != errno.EINVAL:
                     raise
@@ -131,13 +212,14 @@ class Splice:
                 data = os.read(self._out, count)
                 count -= len(data)
                 while data:
-                    data = data[os.write(self._fd, data) :]
+                    data = data[os.write(self._file.fileno(), data) :]
 
     def close(self) -> None:
         """Let go of the pipe, and tell the file object where its file has come to."""
         os.close(self._out)
         os.close(self._in)
-        self._file.seek(0, os.SEEK_CUR)
+        with contextlib.suppress(ValueError):  # it was closed meanwhile
+            self._file.seek(0, os.SEEK_CUR)
 
 
 class TLSTransport(Transport):
@@ -155,6 +237,7 @@ class TLSTransport(Transport):
         # OpenSSL wants a send that would block repeated with the same bytes: they are kept here, and count as
         # sent.
         self._stuck = b""
+        self._failure: OSError | None = None  # of a send that had sent something before it failed
 
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         with self._lock:
@@ -173,23 +256,34 @@ class TLSTransport(Transport):
 
     def try_send(self, data: ReadableBuffer) -> int | None:
         view = memoryview(data)
-        taken = 0
+        taken = sent = 0
         with self._lock:
             try:
+                if self._failure is not None:
+                    raise self._failure
                 if self._stuck:
                     self._ssl.send(self._stuck)
                     self._stuck = b""
-                while taken < view.nbytes:
+                while taken < min(view.nbytes, SENT_AT_ONCE):
                     record = view[taken : taken + TLS_RECORD]
                     taken += record.nbytes
                     self._stuck = bytes(record)
                     self._ssl.send(self._stuck)
                     self._stuck = b""
+                    sent = taken
             except ssl.SSLWantWriteError:
                 self.send_wants = POLLOUT
             except ssl.SSLWantReadError:
                 self.send_wants = POLLIN
+            except OSError as exc:
+                self._stuck = b""
+                self._failure = exc
+                if not sent:
+                    raise
+                return sent  # what is out is out: the next call tells of the failure
         return taken or None
+
+    can_sendfile = False
 
     def splice_to(self, file: BinaryIO) -> None:
         return None  # what comes from the socket is not the content
@@ -205,9 +299,21 @@ class TLSTransport(Transport):
 
     def close(self) -> None:
         """Send close_notify, without waiting for the peer's, and close the socket."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._ssl.unwrap()
-        super().close()
+        try:
+            with self._lock, contextlib.suppress(OSError, ValueError):
+                self._ssl.unwrap()
+        finally:
+            self.drop()
+
+    def peer_certificate(self, binary_form: bool) -> dict[str, Any] | bytes | None:
+        """What `ssl.SSLSocket.getpeercert` gives."""
+        with self._lock:
+            return self._ssl.getpeercert(binary_form)
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """What `ssl.SSLSocket.cipher` gives: the cipher's name, the protocol, the secret's bits."""
+        with self._lock:
+            return self._ssl.cipher()
 
 
 def open_transport(sock: socket.socket) -> Transport:

@@ -26,12 +26,15 @@ class PollNeeded(tuple[int, int]):
 
     deadline: float | None
     moved: int
+    bell: int | None
+    """A second descriptor: that it can be read is a reason to resume, too."""
     _wait: Callable[[float | None], object] | None
 
     def __new__(cls, fd: int, mask: int, deadline: float | None = None) -> PollNeeded:
         self = super().__new__(cls, (fd, mask))
         self.deadline = deadline
         self.moved = 0  # how much had moved when this was needed: the link's own note
+        self.bell = None
         self._wait = None
         return self
 
@@ -50,7 +53,7 @@ class PollNeeded(tuple[int, int]):
         whether it is ready."""
         wait = self._wait
         if wait is None:
-            wait = self._wait = waiter(self[0], self[1])
+            wait = self._wait = waiter(self[0], self[1], self.bell)
         if self.deadline is not None:
             left = max(0.0, self.deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
@@ -65,13 +68,17 @@ def milliseconds(seconds: float) -> int:
     return min(int(min(seconds, 1e6) * 1000) + 1, 2**31 - 1) if seconds > 0 else 0
 
 
-def waiter(fd: int, mask: int) -> Callable[[float | None], object]:
-    """A call that waits for one descriptor, for so many milliseconds; to set it up costs more than to use it."""
+def waiter(fd: int, mask: int, bell: int | None = None) -> Callable[[float | None], object]:
+    """A call that waits for one descriptor, or for the *bell* to be readable, for so many milliseconds; to set it up
+    costs more than to use it."""
+    bells = [] if bell is None else [bell]
     if hasattr(select, "poll"):
         poller = select.poll()
         poller.register(fd, mask)
+        for bell in bells:
+            poller.register(bell, POLLIN)
         return poller.poll
-    readers = [fd] if mask & POLLIN else []
+    readers = [fd, *bells] if mask & POLLIN else bells
     writers = [fd] if mask & POLLOUT else []
     return lambda left: any(select.select(readers, writers, writers, None if left is None else left / 1000))
 
