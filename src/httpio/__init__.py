@@ -1,5 +1,14 @@
 """An HTTP/1.1 client for those who move many objects: pipelined, strict, parsed in C by llhttp."""
 
+from __future__ import annotations
+
+import logging
+import sys
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import httpio.dial as _dial
 from httpio.bulk.engine import fetch
 from httpio.bulk.report import Result
 from httpio.connection import HTTPConnection
@@ -15,17 +24,35 @@ from httpio.exceptions import (
     StateError,
     Unanswered,
     UnsupportedResponse,
+    is_temp_network_error,
 )
 from httpio.headers import CaseInsensitiveDict, Headers
 from httpio.link import BUFFER_SIZE
-from httpio.messages import BodyFollowing, HTTPResponse, Lenient, Limits, Request
+from httpio.messages import (
+    MAX_HEADER_SIZE,
+    MAX_LINE_SIZE,
+    BodyFollowing,
+    HTTPResponse,
+    Lenient,
+    Limits,
+    Request,
+)
 from httpio.version import VERSION as __version__
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, eval_coroutine
 
+if TYPE_CHECKING:
+    from httpio.aio import AioFuture
+
+    DNS_TEST_HOSTNAMES: Sequence[tuple[str, int]]
+
 __all__ = [
     "BUFFER_SIZE",
+    "DNS_TEST_HOSTNAMES",
+    "MAX_HEADER_SIZE",
+    "MAX_LINE_SIZE",
     "POLLIN",
     "POLLOUT",
+    "AioFuture",
     "BodyFollowing",
     "CaseInsensitiveDict",
     "ConnectionClosed",
@@ -50,4 +77,30 @@ __all__ = [
     "__version__",
     "eval_coroutine",
     "fetch",
+    "is_temp_network_error",
 ]
+
+log = logging.getLogger("httpio")
+log.addHandler(logging.NullHandler())
+
+
+class _Facade(types.ModuleType):
+    """What an assignment to this module's names is to have an effect on."""
+
+    @property
+    def DNS_TEST_HOSTNAMES(self) -> Sequence[tuple[str, int]]:
+        return _dial.DNS_TEST_HOSTNAMES
+
+    @DNS_TEST_HOSTNAMES.setter
+    def DNS_TEST_HOSTNAMES(self, names: Sequence[tuple[str, int]]) -> None:
+        _dial.DNS_TEST_HOSTNAMES = names
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "AioFuture":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        from httpio.aio import AioFuture  # asyncio takes long to import, and most programs do without
+
+        return AioFuture
+
+
+sys.modules[__name__].__class__ = _Facade

@@ -3,23 +3,26 @@ the step."""
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, overload
 
 from httpio.dial import SocketOption
+from httpio.endpoint import Target, Times, TraceTo
 from httpio.exceptions import ConnectionClosed, StateError
 from httpio.framing import frame_request
 from httpio.headers import FieldsLike, encode_fields
-from httpio.link import BUFFER_SIZE, Link, Target
-from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
+from httpio.link import BUFFER_SIZE, Link
+from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request, Trailers
 from httpio.pipelining import Pipeline
 from httpio.states import Receiving
+from httpio.transport import Transport
 from httpio.urls import DEFAULT_PORTS, check_host, check_port, host_field
-from httpio.waiting import Step, run
+from httpio.waiting import POLLIN, PollNeeded, Step, run
 from httpio.window import Failure, Window
 
 if TYPE_CHECKING:
@@ -27,16 +30,23 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPConnection"]
 
+T = TypeVar("T")
+
 
 class HTTPConnection:
     """One HTTP/1.1 connection, which may carry many requests before their answers are read.
 
     *hostname*, *port*: the peer; without a port 80, or 443 with an *ssl_context*. *timeout*: seconds
     without progress, *deadline*: seconds for one whole exchange, *connect_timeout*: seconds for
-    connecting, TLS handshake included; None: no limit. *unix_socket*: connect to this path instead;
-    *hostname* is then only what the Host field and the certificate say. *source_address*,
+    connecting, TLS handshake included; None or 0: no limit. *expect_timeout*: seconds to wait for 100
+    (Continue) before the body is sent all the same; None: no limit. *unix_socket*: connect to this path
+    instead; *hostname* is then only what the Host field and the certificate say. *source_address*,
     *socket_options*: as for `socket.bind` and `setsockopt`. *limits*, *lenient*: what responses are held
-    to. Raises InvalidURL for a host or port that cannot be one.
+    to. *trace*: a path, in which ``%d`` stands for the connection's number, or a binary file, to which
+    every byte that is sent and received is written, secrets and all; without it the environment variable
+    HTTPIO_TRACEFILE may hold such a path. *on_informational*: called with each interim response as soon
+    as it is here, by the thread that received it; what it raises comes out of that call. Raises InvalidURL
+    for a host or port that cannot be one, ValueError for seconds that are negative.
 
     Every blocking call has a twin, ``co_`` and its name, that is a step: a generator which yields
     `PollNeeded` where it would block, and returns the call's result. One thread may send while another
@@ -56,11 +66,14 @@ class HTTPConnection:
         timeout: float | None = None,
         connect_timeout: float | None = None,
         deadline: float | None = None,
+        expect_timeout: float | None = 1.0,
         unix_socket: str | os.PathLike[str] | None = None,
         source_address: tuple[str, int] | None = None,
         socket_options: Iterable[SocketOption] = (),
         limits: Limits | None = None,
         lenient: Lenient = Lenient(0),  # noqa: B008 - an immutable value
+        trace: TraceTo = None,
+        on_informational: Callable[[HTTPResponse], object] | None = None,
     ) -> None:
         scheme = "http" if ssl_context is None else "https"
         self.hostname = check_host(hostname)
@@ -79,8 +92,23 @@ class HTTPConnection:
             limits=Limits() if limits is None else limits,
             lenient=Lenient(lenient),
         )
-        self._link = Link(target, timeout, connect_timeout, deadline)
+        times = Times(_limit(timeout), _limit(connect_timeout), _limit(deadline), _seconds(expect_timeout))
+        self._link = Link(target, times)
+        self._link.trace = trace
+        self._link.on_informational = on_informational
         self._pipeline: Pipeline | None = None
+        self._collected = False  # the next close is that of a wrapper which was dropped
+
+    def _run(self, step: Step[T]) -> T:
+        """Run a step to its end. What interrupts it, such as Ctrl-C, may do so between any two instructions: where the
+        connection then stands cannot be told, and it is not used any more."""
+        try:
+            return run(step)
+        except Exception:
+            raise
+        except BaseException:
+            self._link.interrupt()
+            raise
 
     # -- connecting --
 
@@ -96,21 +124,23 @@ class HTTPConnection:
         ConnectionTimedOut, ConnectionClosed where the peer goes away in the handshake, and the operating
         system's and ssl's own errors as they are.
         """
-        run(self.co_connect())
+        self._run(self.co_connect())
 
     def close(self) -> None:
         """Close the connection; never blocks. What was outstanding is given up, and a pipeline ends.
         `send_request` will connect anew."""
+        if self._collected:
+            self._collected = False
+            return
         self._pipeline = None
         self._link.close()
 
     disconnect = reset = close
 
     def abort(self) -> None:
-        """End the connection at once, from any thread. A call that waits for it raises ConnectionClosed."""
-        transport = self._link.transport
-        if transport is not None:
-            transport.abort()
+        """End the connection at once, from any thread. A call that waits for it, or for it to be made, raises
+        ConnectionClosed."""
+        self._link.abort()
 
     def detach(self) -> tuple[socket.socket, bytes]:
         """Hand over the socket, which does not block, and the bytes already received beyond the response.
@@ -121,7 +151,7 @@ class HTTPConnection:
         link = self._link
         if link.transport is None or link.protocol.receiving.state is not Receiving.TUNNEL:
             raise StateError("only a connection that has switched protocols can be detached")
-        leftover = link.protocol.receiving.parser.leftover()
+        leftover = link.parser.leftover()
         sock = link.transport.detach()
         link.transport = None
         link.close()
@@ -140,20 +170,95 @@ class HTTPConnection:
     @property
     def timeout(self) -> float | None:
         """Seconds without progress after which a call raises ConnectionTimedOut; None: no limit."""
-        return self._link.timeout
+        return self._link.times.idle
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
-        self._link.timeout = seconds
+        self._link.times.idle = _limit(seconds)
+
+    @property
+    def connect_timeout(self) -> float | None:
+        """Seconds for connecting, TLS handshake included; None: no limit."""
+        return self._link.times.connect
+
+    @connect_timeout.setter
+    def connect_timeout(self, seconds: float | None) -> None:
+        self._link.times.connect = _limit(seconds)
 
     @property
     def deadline(self) -> float | None:
         """Seconds for one whole exchange; None: no limit."""
-        return self._link.deadline
+        return self._link.times.exchange
 
     @deadline.setter
     def deadline(self, seconds: float | None) -> None:
-        self._link.deadline = seconds
+        self._link.times.exchange = _limit(seconds)
+
+    @property
+    def expect_timeout(self) -> float | None:
+        """Seconds to wait for 100 (Continue); None: no limit."""
+        return self._link.times.expect
+
+    @expect_timeout.setter
+    def expect_timeout(self, seconds: float | None) -> None:
+        self._link.times.expect = _seconds(seconds)
+
+    @property
+    def on_informational(self) -> Callable[[HTTPResponse], object] | None:
+        """What is called with each interim response as soon as it is here, or None."""
+        return self._link.on_informational
+
+    @on_informational.setter
+    def on_informational(self, show: Callable[[HTTPResponse], object] | None) -> None:
+        self._link.on_informational = show
+
+    @property
+    def trace_fh(self) -> BinaryIO | None:
+        """The binary file to which every byte that is sent and received is written, or None. It is not closed here."""
+        trace = self._link.trace
+        return None if isinstance(trace, str | os.PathLike) else trace
+
+    @trace_fh.setter
+    def trace_fh(self, file: BinaryIO | None) -> None:
+        self._link.trace = file
+        self._link.retrace(file)
+
+    @property
+    def peername(self) -> Any:
+        """The peer's address, as `socket.getpeername` gives it; None without a connection."""
+        transport = self._link.transport
+        return None if transport is None else transport.peername
+
+    @property
+    def local_address(self) -> Any:
+        """The address of this end, as `socket.getsockname` gives it; None without a connection."""
+        transport = self._link.transport
+        return None if transport is None else transport.local_address
+
+    def co_get_ssl_peercert(self, binary_form: bool = False) -> Step[dict[str, Any] | bytes | None]:
+        """As `get_ssl_peercert`."""
+        return None if self.ssl_context is None else (yield from self._co_transport()).peer_certificate(binary_form)
+
+    def get_ssl_peercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it: a dict, or DER bytes with *binary_form*;
+        None without TLS. Connects where that was not done."""
+        return self._run(self.co_get_ssl_peercert(binary_form))
+
+    def co_get_ssl_cipher(self) -> Step[tuple[str, str, int] | None]:
+        """As `get_ssl_cipher`."""
+        return None if self.ssl_context is None else (yield from self._co_transport()).cipher()
+
+    def get_ssl_cipher(self) -> tuple[str, str, int] | None:
+        """The cipher in use: its name, the version of TLS, and the bits of its secret; None without TLS. Connects where
+        that was not done."""
+        return self._run(self.co_get_ssl_cipher())
+
+    def _co_transport(self) -> Step[Transport]:
+        link = self._link
+        if link.transport is None:
+            yield from self.co_connect()
+        assert link.transport is not None
+        return link.transport
 
     @property
     def outstanding(self) -> tuple[Request, ...]:
@@ -182,87 +287,216 @@ class HTTPConnection:
 
     # -- sending --
 
-    def co_send_request(self, method: str, path: str, headers: FieldsLike = None, body: Body = None) -> Step[None]:
+    def co_send_request(
+        self,
+        method: str,
+        path: str,
+        headers: FieldsLike = None,
+        body: Body = None,
+        expect100: bool = False,
+        *,
+        trailers: Trailers = None,
+    ) -> Step[None]:
         """As `send_request`."""
-        link = self._link
         self._refuse_in_pipeline()
-        if link.transport is None:
-            # What is wrong with the request must not cost a connection.
-            request = Request(method, path, headers, body)
-            headers = request.headers
-            frame_request(method, path, headers, body, link.target.defaults)
+        yield from self._co_send(Request(method, path, headers, body, trailers=trailers), expect100 or None)
+
+    def _co_send(self, request: Request, expect: bool | None) -> Step[None]:
+        link = self._link
+        if link.transport is None or link.refused:
+            self._check(request, expect)  # what is wrong with it must not cost a connection
             yield from link.co_connect()
-        if not link.put_request(method, path, headers, body):
+        if not link.put_request(request, expect):
             yield from link.co_flush()
 
-    def send_request(self, method: str, path: str, headers: FieldsLike = None, body: Body = None) -> None:
+    def _check(self, request: Request, expect: bool | None) -> None:
+        defaults = self._link.target.defaults
+        frame_request(request.method, request.path, request.headers, request.body, defaults, request.trailers, expect)
+
+    @overload
+    def send_request(
+        self,
+        method: str,
+        path: str,
+        headers: FieldsLike = None,
+        body: Body = None,
+        expect100: bool = False,
+        *,
+        via_cofun: Literal[False] = False,
+        trailers: Trailers = None,
+    ) -> None: ...
+
+    @overload
+    def send_request(
+        self,
+        method: str,
+        path: str,
+        headers: FieldsLike = None,
+        body: Body = None,
+        expect100: bool = False,
+        *,
+        via_cofun: Literal[True],
+        trailers: Trailers = None,
+    ) -> Generator[None, None, None]: ...
+
+    def send_request(
+        self,
+        method: str,
+        path: str,
+        headers: FieldsLike = None,
+        body: Body = None,
+        expect100: bool = False,
+        *,
+        via_cofun: bool = False,
+        trailers: Trailers = None,
+    ) -> Generator[None, None, None] | None:
         """Send a request; its response is for a later `read_response`, and other requests may be sent
         before that.
 
         *path*: the request target. *headers*: a mapping or pairs; they win over httpio's own, and are not
         changed. *body*: bytes, a binary file, an iterable of bytes, or a `BodyFollowing`, whose bytes go
-        through `write`.
+        through `write`. *trailers*: fields that follow the body, or a function that gives them then.
+
+        *expect100*: ask first whether the body is wanted (RFC 9110 section 10.1.1). With a `BodyFollowing`
+        `read_response` then returns a response of status 100, and the body is to be written, or the final one,
+        and it is not; with another body the waiting happens here, as for an ``Expect: 100-continue`` among
+        the *headers*.
+
+        *via_cofun*: return a generator that sends the request, and yields whenever response data can be read
+        meanwhile; nothing is sent before it is iterated.
 
         Raises ValueError, InvalidURL or TypeError for what cannot be sent, before anything is; else the
         errors of the class. ConnectionClosed after a loss, or after a response that ended the connection,
         until `connect` or `close`.
         """
         link = self._link
-        if link.transport is None or self._pipeline is not None:
-            run(self.co_send_request(method, path, headers, body))
-        else:
-            if not link.put_request(method, path, headers, body):
-                run(link.co_flush())
+        simple = method == "GET" and body is None and not (headers or expect100 or via_cofun) and trailers is None
+        if simple and link.transport is not None and type(path) is str and not (self._pipeline or link.refused):
+            try:
+                if not link.put_request(path):
+                    run(link.co_flush())
+            except Exception:
+                raise
+            except BaseException:
+                link.interrupt()
+                raise
+            return None
+        self._refuse_in_pipeline()
+        request = Request(method, path, headers, body, trailers=trailers)
+        if via_cofun:
+            self._check(request, expect100 or None)
+            return self._send_watching(self._co_send(request, expect100 or None))
+        self._run(self._co_send(request, expect100 or None))
+        return None
+
+    def _send_watching(self, step: Step[None]) -> Generator[None, None, None]:
+        """Run a step that sends; yields whenever response data can be read."""
+        link = self._link
+        for need in step:
+            transport = link.transport
+            if transport is None:
+                need.poll()  # it connects
+                continue
+            PollNeeded(transport.fd, need.mask | POLLIN, need.deadline).poll()
+            link.look()
+            if self.buffered or transport.arrived(0):
+                yield
 
     def _refuse_in_pipeline(self) -> None:
         if self._pipeline is not None:
             raise StateError("the connection is in a pipeline: only the bodies of its responses can be read")
 
-    def co_write(self, buf: bytes | bytearray | memoryview) -> Step[None]:
+    def co_write(self, buf: bytes | bytearray | memoryview) -> Step[int]:
         """As `write`."""
         self._refuse_in_pipeline()
         self._link.put_body(buf)
         yield from self._link.co_flush()
+        return memoryview(buf).nbytes
 
-    def write(self, buf: bytes | bytearray | memoryview) -> None:
-        """Send the next bytes of a body that `BodyFollowing` announced.
+    def write(self, buf: bytes | bytearray | memoryview, partial: bool = False) -> int:
+        """Send the next bytes of a body that `BodyFollowing` announced; returns how many were taken: all.
+
+        *partial*: take as many as can be sent now without waiting, which may be none.
 
         Raises ExcessBodyData for more than was announced, of which nothing is sent; StateError when no
-        body is being sent; ConnectionClosed also when an answer has come that makes the rest pointless:
-        `read_response` gives it.
+        body is being sent, or when it waits for 100 (Continue); ConnectionClosed also when an answer has come
+        that makes the rest pointless: `read_response` gives it.
         """
-        run(self.co_write(buf))
+        if partial:
+            self._refuse_in_pipeline()
+            return self._link.put_some(buf)
+        return self._run(self.co_write(buf))
 
-    def co_end_body(self) -> Step[None]:
+    def co_sendfile(self, fh: BinaryIO) -> Step[int]:
+        """As `sendfile`."""
+        self._refuse_in_pipeline()
+        link = self._link
+        before = link.protocol.written
+        link.put_file(fh)
+        yield from link.co_flush()
+        link.refuse_unwanted()
+        return link.protocol.written - before
+
+    def sendfile(self, fh: BinaryIO) -> int:
+        """Send a binary file, from where it stands to its end, as the next part of a body that `BodyFollowing`
+        announced; returns how many bytes. On plain TCP they go out by sendfile(2) where that can be.
+
+        Raises as `write` does; ExcessBodyData before anything of it is sent where the file's size can be known.
+        """
+        return self._run(self.co_sendfile(fh))
+
+    def co_end_body(self, trailers: Trailers = None) -> Step[None]:
         """As `end_body`."""
         self._refuse_in_pipeline()
-        self._link.put_body(None)
+        self._link.put_end(trailers)
         yield from self._link.co_flush()
 
-    def end_body(self) -> None:
-        """End a body of unknown length, which goes out in chunks. StateError when no such body is being
-        sent."""
-        run(self.co_end_body())
+    def end_body(self, trailers: Trailers = None) -> None:
+        """End a body of unknown length, which goes out in chunks. *trailers*: fields that follow it, in place of those
+        that `send_request` was given.
+
+        Raises StateError when no such body is being sent, ValueError or TypeError for what cannot be a trailer.
+        """
+        self._run(self.co_end_body(trailers))
+
+    def co_flush(self) -> Step[None]:
+        """As `flush`."""
+        if self._link.transport is not None:
+            yield from self._link.co_flush()
+
+    def flush(self) -> None:
+        """Send what partial writes have left waiting."""
+        self._run(self.co_flush())
 
     # -- receiving --
 
     def co_read_response(self) -> Step[HTTPResponse]:
         """As `read_response`."""
         self._refuse_in_pipeline()
-        response = self._link.next_ready()
-        return response or (yield from self._link.co_next_response())
+        link = self._link
+        if link.sends and not link.parser.waiting_count:
+            yield from link.co_await_request()
+        return link.next_ready() or (yield from link.co_next_response())
 
     def read_response(self) -> HTTPResponse:
         """The response to the oldest outstanding request, once its header section is here; its body is
         read after that.
 
-        Interim responses that came before it are in its `informational`. StateError when no request is
-        outstanding, or when the body of the response before has not been read to its end.
+        Interim responses that came before it are in its `informational`; only a 100 (Continue) that a
+        `BodyFollowing` waits for is returned itself, or one with the reason "assumed" when none came in time.
+        StateError when no request is outstanding, or when the body of the response before has not been read to
+        its end.
         """
         if self._pipeline is not None:
             self._refuse_in_pipeline()
         link = self._link
-        return link.wait_once() or link.next_ready() or run(link.co_next_response())
+        try:
+            return link.wait_once() or link.next_ready() or run(link.co_next_response())
+        except Exception:
+            raise
+        except BaseException:
+            link.interrupt()
+            raise
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
         """As `read`."""
@@ -273,7 +507,7 @@ class HTTPConnection:
     def read(self, len_: int | None = None) -> bytes:
         """Read at most *len_* bytes of content, as soon as there are any; None: all. ``b""``: the body has
         ended."""
-        return run(self.co_read(len_))
+        return self._run(self.co_read(len_))
 
     def co_readinto(self, buf: WriteableBuffer) -> Step[int]:
         """As `readinto`."""
@@ -283,22 +517,30 @@ class HTTPConnection:
     def readinto(self, buf: WriteableBuffer) -> int:
         """Read content into a writable buffer; returns how many bytes, at least one. 0: the body has
         ended."""
-        return run(self.co_readinto(buf))
+        return self._run(self.co_readinto(buf))
 
     def co_readall(self) -> Step[bytes]:
         """As `readall`."""
         parts = []
         while self._link.current is not None:
             parts.append((yield from self._link.co_read(BUFFER_SIZE)))
+        self._link.check_not_closed_inside()
         return b"".join(parts)
 
     def readall(self) -> bytes:
         """Read what is left of the content."""
         link = self._link
         if link.current is None:
+            link.check_not_closed_inside()
             return b""
-        content = link.read_now(BUFFER_SIZE)
-        return content if link.current is None else content + run(self.co_readall())
+        try:
+            content = link.read_now(BUFFER_SIZE)
+            return content if link.current is None else content + run(self.co_readall())
+        except Exception:
+            raise
+        except BaseException:
+            link.interrupt()
+            raise
 
     def co_discard(self) -> Step[None]:
         """As `discard`."""
@@ -307,10 +549,11 @@ class HTTPConnection:
             view = memoryview(bytearray(BUFFER_SIZE))
             while link.current is not None:
                 yield from link.co_readinto(view)
+        link.check_not_closed_inside()
 
     def discard(self) -> None:
         """Read what is left of the content, and drop it."""
-        run(self.co_discard())
+        self._run(self.co_discard())
 
     def co_write_to(self, fh: BinaryIO) -> Step[int]:
         """As `write_to`."""
@@ -325,6 +568,7 @@ class HTTPConnection:
             count = yield from link.co_readinto(view)
             total += count
             _write_all(fh, view[:count])
+        link.check_not_closed_inside()
         return total
 
     def write_to(self, fh: BinaryIO) -> int:
@@ -333,7 +577,48 @@ class HTTPConnection:
         Where the operating system can, they go from the socket to the file without entering Python. What
         *fh* raises passes through, and what was read for it is lost.
         """
-        return run(self.co_write_to(fh))
+        return self._run(self.co_write_to(fh))
+
+    def co_read_raw(self, size: int) -> Step[bytes]:
+        """As `read_raw`."""
+        if size < 1:
+            raise ValueError("read_raw() reads at least one byte")
+        return self._link.co_receive_raw(size)
+
+    def read_raw(self, size: int) -> bytes:
+        """Bytes as they came, at most *size*, whatever they mean; ``b""``: the peer has closed.
+
+        For finding out what a peer sent when InvalidResponse or UnsupportedResponse was raised. The connection is
+        broken by it.
+        """
+        return self._run(self.co_read_raw(size))
+
+    def text(self, encoding: str = "utf-8", errors: str = "strict", newline: str | None = None) -> io.TextIOWrapper:
+        """What is left of the content as a text file; the arguments are those of `open`. To close it leaves the
+        connection as it is."""
+        return io.TextIOWrapper(io.BufferedReader(_Content(self)), encoding, errors, newline)
+
+    # -- a binary file, for io.TextIOWrapper --
+
+    closed = False
+    """Always False: a connection that was closed can be used again."""
+
+    def readable(self) -> bool:
+        """True: `read` and `readinto` are there."""
+        return True
+
+    def writable(self) -> bool:
+        """True: `write` is there."""
+        return True
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+    def _dealloc_warn(self, wrapper: object) -> None:
+        # By this name io tells what a wrapper stands on that it is being collected, and then closes it. Nobody asked
+        # for that, and other responses may be outstanding.
+        self._collected = True
 
     # -- many --
 
@@ -362,9 +647,9 @@ class HTTPConnection:
 
     def _responses(self, pipeline: Pipeline) -> Iterator[HTTPResponse]:
         self._check_idle()
-        self._pipeline = pipeline
         try:
-            while batch := run(pipeline.co_next()):
+            self._pipeline = pipeline
+            while batch := self._run(pipeline.co_next()):
                 for outcome in batch:
                     if isinstance(outcome, Failure):
                         raise outcome.error
@@ -374,9 +659,37 @@ class HTTPConnection:
                     if self._pipeline is not pipeline:
                         raise ConnectionClosed("the connection was closed inside its pipeline")
         finally:
-            if self._pipeline is pipeline:
-                self._pipeline = None
-            pipeline.close()
+            try:
+                if self._pipeline is pipeline:
+                    self._pipeline = None
+                pipeline.close()
+            except BaseException:
+                self._link.interrupt()
+                raise
+
+
+class _Content(io.RawIOBase):
+    """The content being read, as a file whose end is the content's."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        return self._connection.readinto(buffer)
+
+
+def _limit(seconds: float | None) -> float | None:
+    """Seconds that are a limit; 0 means none, as for the ancestor."""
+    return _seconds(seconds) or None
+
+
+def _seconds(seconds: float | None) -> float | None:
+    if seconds is not None and not seconds >= 0:
+        raise ValueError("a time limit is a number of seconds that is not negative, or None")
+    return seconds
 
 
 def _write_all(fh: BinaryIO, data: memoryview) -> None:

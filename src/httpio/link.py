@@ -1,367 +1,41 @@
-"""A protocol on a transport: the steps that move bytes, keep the deadlines, and say what a failure means.
+"""A protocol on a transport, both ways: what is received is added to what sends.
 
-`connection.py` makes the public calls of these, and `pipelining.py` its loop.
+`connection.py` makes the public calls of these steps, and `pipelining.py` its loop.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import ssl
+import contextlib
+import logging
 import threading
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from httpio.dial import SocketOption, co_dial
-from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError, Where
-from httpio.framing import BodyKind, encode_get, pieces
-from httpio.headers import FieldsLike
-from httpio.messages import Body, HTTPResponse, Lenient, Limits, Request
-from httpio.protocol import Outgoing, Protocol
+from httpio.exceptions import ConnectionClosed, HTTPError, StateError
+from httpio.messages import HTTPResponse
+from httpio.receiving import assumed_continue
+from httpio.sending import Sender
 from httpio.states import Receiving, Sending
-from httpio.transport import Transport, open_transport
-from httpio.waiting import POLLIN, PollNeeded, Step, milliseconds, waiter
+from httpio.transport import Bell, Splice, Transport
+from httpio.waiting import POLLIN, PollNeeded, Step, milliseconds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["BUFFER_SIZE", "Link", "Target"]
+__all__ = ["BUFFER_SIZE", "Link"]
 
 BUFFER_SIZE = 65536
 """Bytes that are read at a time where the caller does not say."""
 
-
-@dataclass(frozen=True)
-class Target:
-    """Where to connect, and how."""
-
-    host: str
-    port: int
-    defaults: tuple[tuple[bytes, bytes, bytes], ...]
-    ssl_context: ssl.SSLContext | None
-    unix_socket: str | os.PathLike[str] | None
-    source_address: tuple[str, int] | None
-    socket_options: tuple[SocketOption, ...]
-    limits: Limits
-    lenient: Lenient
+_log = logging.getLogger("httpio.connection")
 
 
-class Link:
-    """One connection at a time to one target. A failure leaves it broken until `co_connect` or `close`.
+class Link(Sender):
+    """What sends and receives.
 
     One thread may send while another reads. Only one of them receives at a time: a reading call all along, a
     sender that looks for an early answer for a moment.
     """
-
-    def __init__(
-        self, target: Target, timeout: float | None, connect_timeout: float | None, deadline: float | None
-    ) -> None:
-        self.target = target
-        self.timeout = timeout
-        self.connect_timeout = connect_timeout
-        self.deadline = deadline
-        self.transport: Transport | None = None
-        self.broken = False
-        self._sending = False  # a call is in `co_flush`
-        self._reading = False  # a call waits for the peer
-        self._right_to_receive = threading.Lock()
-        self._right_to_send = threading.Lock()  # held for a moment only: a reader sends too, while it waits
-        self._start()
-
-    def _start(self) -> None:
-        self.protocol = Protocol(self.target.defaults, self.target.limits, self.target.lenient)
-        self.parser = self.protocol.receiving.parser
-        self.ready: deque[HTTPResponse] = deque()
-        """Responses that were parsed and not yet asked for."""
-        self.current: HTTPResponse | None = None
-        """The response whose body is being read."""
-        self.source: Iterator[bytes | memoryview] | None = None
-        """The rest of the body being sent, where that comes from a file or an iterable."""
-        self.source_error: Exception | None = None
-        """What that file or iterable raised."""
-        self.moved = 0
-        """Bytes that the transport has taken or given."""
-        self._exchange_end: float | None = None
-        self._just_sent = False
-        self._needs: dict[tuple[bool, int], PollNeeded] = {}
-        self._moving = threading.Lock()  # the sending half from one state to another: a reader may stop it
-
-    # -- its ends --
-
-    def co_connect(self) -> Step[None]:
-        """Connect, or connect anew; what was outstanding is given up."""
-        self.close()
-        target = self.target
-        sock = yield from co_dial(
-            target.host,
-            target.port,
-            ssl_context=target.ssl_context,
-            unix_socket=target.unix_socket,
-            source_address=target.source_address,
-            socket_options=target.socket_options,
-            deadline=None if self.connect_timeout is None else monotonic() + self.connect_timeout,
-        )
-        self.transport = open_transport(sock)
-        self._wait_for_answer = waiter(self.transport.fd, POLLIN)
-
-    def close(self) -> None:
-        """Close, and forget what was outstanding."""
-        transport, self.transport = self.transport, None
-        self.broken = False
-        self._start()
-        if transport is not None:
-            transport.close()
-
-    def break_off(self) -> None:
-        """Nothing can be sent or received any more, but what is here already."""
-        self.broken = True
-        self.protocol.stop_sending()
-        self.parser.give_up()
-
-    def give_up(self, message: str) -> NoReturn:
-        """The peer is gone: raise ConnectionClosed with the facts."""
-        facts = self.protocol.facts()
-        self.break_off()
-        raise ConnectionClosed(message, **facts)
-
-    def report(self, error: HTTPError) -> None:
-        """*error* is on its way to the caller: give it the facts; but for a StateError, the link is broken."""
-        if isinstance(error, StateError):
-            return
-        if error.where is None:
-            for name, value in self.protocol.facts().items():
-                setattr(error, name, value)
-        self.break_off()
-
-    def _lost(self, error: OSError, where: Where | None) -> HTTPError:
-        """What an error of the operating system's, or of ssl's, means for a connection."""
-        facts = self.protocol.facts(where)
-        if error.errno == errno.ETIMEDOUT:
-            return ConnectionTimedOut("the connection timed out", **facts)
-        return ConnectionClosed("the connection was lost", **facts)
-
-    def _connected(self) -> Transport:
-        if self.transport is None:
-            raise ConnectionClosed("the connection is closed")
-        return self.transport
-
-    # -- deadlines --
-
-    def end_answer(self) -> None:
-        """A response was read to its end; the next one has a deadline of its own."""
-        self.current = None
-        if self._exchange_end is not None:
-            more = self.parser.waiting_count and self.deadline is not None
-            self._exchange_end = monotonic() + (self.deadline or 0) if more else None
-
-    def start_exchange(self) -> None:
-        """A request goes out: where none was outstanding, the deadline of an exchange begins to run."""
-        if self.deadline is not None and self._exchange_end is None:
-            self._exchange_end = monotonic() + self.deadline
-
-    def _time_out(self, where: Where | None) -> NoReturn:
-        facts = self.protocol.facts(where)
-        self.break_off()
-        raise ConnectionTimedOut(**facts)
-
-    def need(self, mask: int, earlier: PollNeeded | None, sending: bool = False) -> PollNeeded:
-        """What to yield in order to wait; *earlier* is what was yielded last and did not help. Raises
-        ConnectionTimedOut when its time has passed and nothing has moved."""
-        if earlier is not None and earlier.moved == self.moved:
-            due = earlier.deadline
-            if due is not None and monotonic() >= due:
-                self._time_out("sending" if sending else None)
-            if earlier[1] == mask:
-                return earlier
-        else:
-            due = self._exchange_end
-            if self.timeout is not None:
-                idle = monotonic() + self.timeout
-                due = idle if due is None else min(idle, due)
-        need = self._needs.get((sending, mask))
-        if need is None:
-            need = self._needs[sending, mask] = PollNeeded(self._connected().fd, mask)
-        need.deadline = due
-        need.moved = self.moved
-        return need
-
-    # -- sending --
-
-    def put_request(self, method: str, path: str, headers: FieldsLike, body: Body) -> bool:
-        """Check a request and send it, or put it into the outbox; returns whether all of it was sent. Raises as
-        `HTTPConnection.send_request` does; then nothing has changed, but that the peer may have been found to be
-        gone."""
-        protocol, parser, transport = self.protocol, self.parser, self.transport
-        if self._sending:
-            raise StateError("another thread is sending on this connection")
-        self._just_sent = False
-        if transport is None:
-            raise ConnectionClosed("the connection is closed")
-        if not parser.waiting_count and (transport.pending or transport.arrived(0)):
-            self.look()  # nothing is to come from it: it has closed, or sent what nobody asked for
-        if self.deadline is not None and protocol.alive:
-            self.start_exchange()
-        simple = method == "GET" and not headers and body is None
-        if simple and parser.reusable and protocol.sending is Sending.IDLE and not protocol.outbox:
-            data = encode_get(path, protocol.rest_of_get)
-            if data is not None:
-                parser.expect(path)
-                try:
-                    taken = transport.try_send(data)
-                except OSError as exc:
-                    protocol.outbox.append(Outgoing(data, 1))
-                    lost = self._lost(exc, "sending")
-                    protocol.stop_sending()
-                    raise lost from exc
-                if taken == len(data):
-                    self.moved += taken
-                    self._just_sent = not transport.stuck
-                    return self._just_sent
-                protocol.outbox.append(Outgoing(data, 1))
-                if taken:
-                    self.moved += taken
-                    protocol.outbox[0].take(taken)
-                return False
-        if self.broken or not protocol.alive:
-            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
-        request = Request(method, path, headers, body)
-        with self._moving:
-            kind = protocol.send_request(request)
-        if kind is BodyKind.SOURCE and protocol.sends_body:
-            self.source = pieces(body, protocol.body_length)
-        return False
-
-    def put_body(self, data: bytes | bytearray | memoryview | None) -> None:
-        """Put a piece of a body into the outbox; None: its end, where it is chunked."""
-        protocol = self.protocol
-        if self._sending:
-            raise StateError("another thread is sending on this connection")
-        self._just_sent = False
-        if protocol.sends_body:
-            self.look()
-        with self._moving:
-            if not protocol.sends_body and not protocol.alive and (self.ready or self.parser.waiting_count):
-                raise ConnectionClosed(
-                    "the rest of the body is not wanted: read_response() tells why", **protocol.facts("sending")
-                )
-            if data is None:
-                protocol.end_body()
-            else:
-                protocol.write(data)
-
-    def flush(self) -> bool:
-        """Send what the transport takes now, and the pieces of `source` behind it; returns whether nothing is
-        left to send. Raises ConnectionClosed, and what the source raises, which breaks the link."""
-        with self._right_to_send:
-            return self._flush()
-
-    def _flush(self) -> bool:
-        transport = self.transport
-        if transport is None:
-            raise ConnectionClosed("the connection is closed")
-        protocol = self.protocol
-        outbox = protocol.outbox
-        while True:
-            try:
-                while outbox:
-                    if protocol.sending is Sending.STOPPED:
-                        return True
-                    first = outbox[0]
-                    taken = transport.try_send(first.rest)
-                    if taken is None:
-                        return False
-                    self.moved += taken
-                    if taken == len(first.rest):
-                        outbox.popleft()
-                    else:
-                        first.take(taken)
-                if transport.stuck:
-                    transport.try_send(b"")
-                    if transport.stuck:
-                        return False
-            except OSError as exc:
-                lost = self._lost(exc, "sending")
-                protocol.stop_sending()
-                raise lost from exc
-            if self.source is None or not self._draw():
-                return True
-
-    def _draw(self) -> bool:
-        """Put the next piece of `source` into the outbox; False: there is none, and the body is complete."""
-        source = self.source
-        assert source is not None
-        if not self.look():  # an answer has made the rest pointless
-            self.source = None
-            return False
-        protocol = self.protocol
-        try:
-            piece = next(source, None)
-            with self._moving:
-                if piece is not None:
-                    protocol.write(piece)
-                    if protocol.sends_body:
-                        return True
-                self.source = None
-                if protocol.sends_body:
-                    protocol.end_body()
-            if piece is not None:
-                next(source, None)  # the body is as long as was declared: a source that has more is wrong
-            return bool(protocol.outbox)
-        except Exception as exc:
-            # The request's body is not what was declared: nothing can follow it.
-            self.source_error = exc
-            self.break_off()
-            raise
-
-    def co_flush(self) -> Step[None]:
-        """Send all that is to be sent. While that waits, what the peer says is listened to, and may make the
-        rest pointless."""
-        if self._sending:
-            raise StateError("another thread is sending on this connection")
-        self._sending = True
-        need: PollNeeded | None = None
-        try:
-            while not self.flush():
-                listening = self._may_listen()
-                wants = self._connected().send_wants
-                need = self.need(wants | POLLIN if listening else wants, need, sending=True)
-                yield need
-                if not self.look():
-                    return
-        finally:
-            self._sending = False
-        self._just_sent = True
-
-    def _may_listen(self) -> bool:
-        parser = self.parser
-        return not (self._reading or parser.at_eof or parser.open is not None) and parser.room > 0
-
-    def look(self) -> bool:
-        """Take in what the peer has sent already, without waiting; returns whether it makes sense to send on.
-
-        Where a call waits for the peer, it is left to that. An error is left for `take_responses`, which meets
-        it again: an answer that is here stands, whatever comes after it.
-        """
-        protocol = self.protocol
-        if self._may_listen() and self._right_to_receive.acquire(blocking=False):
-            try:
-                transport, parser = self._connected(), self.parser
-                # Asked again: a reader may have gone on in between.
-                count = transport.try_receive_into(parser) if self._may_listen() else None
-                if count is not None:
-                    responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
-                    self.moved += count
-                    self._hand_over(responses)
-            except (HTTPError, OSError):
-                protocol.stop_sending()
-            finally:
-                self._right_to_receive.release()
-            if self.parser.at_eof and protocol.sends_body:
-                protocol.stop_sending()
-        return protocol.sending is not Sending.STOPPED and protocol.sending is not Sending.BROKEN
 
     # -- responses --
 
@@ -374,11 +48,14 @@ class Link:
             if self.broken:
                 raise ConnectionClosed("the connection was lost: connect() starts a new one", **self.protocol.facts())
             if not self.parser.waiting_count:
+                self.check_not_closed_inside()
                 raise StateError("no response is to come: no request is outstanding")
             return None
         return self._first_ready()
 
     def _first_ready(self) -> HTTPResponse:
+        if self.untold:
+            self.tell()
         response = self.ready.popleft()
         if response.complete_by is None:
             self.current = response
@@ -395,35 +72,74 @@ class Link:
         if transport is None or transport.pending or self._exchange_end is not None:
             return None
         self._just_sent = False
-        self._right_to_receive.acquire()
-        self._reading = True
-        try:
-            timeout = self.timeout
-            if not self._wait_for_answer(None if timeout is None else milliseconds(timeout)) and timeout is not None:
-                self._time_out(None)
-            if not self.take_responses():
-                return None
-        finally:
-            self._reading = False
-            self._right_to_receive.release()
+        with self._right_to_receive:
+            try:
+                self._reading = True
+                timeout = self.times.idle
+                limit = None if timeout is None else milliseconds(timeout)
+                if not self._wait_for_answer(limit) and timeout is not None:
+                    self._time_out(None)
+                if not self.take_responses():
+                    return None
+            finally:
+                self._reading = False
         return self._first_ready()
 
     def co_next_response(self) -> Step[HTTPResponse]:
-        """Wait for the next response."""
-        self._begin_reading()
-        try:
+        """Wait for the next response, or for the 100 (Continue) that the caller waits for."""
+        protocol = self.protocol
+        lock = self._only_reader()
+        with lock:
             need = None
-            if self._just_sent:
-                self._just_sent = False
-                if not self.parser.buffered and not self._connected().pending:
-                    need = self._need_more(None)  # nothing can be here yet: to try would be in vain
-                    yield need
-            while not self.take_responses():
-                need = self._need_more(need)
-                yield need
-        finally:
-            self._end_reading()
+            try:
+                self._reading = True
+                if self._just_sent:
+                    self._just_sent = False
+                    if not self.parser.buffered and not self._connected().pending:
+                        need = self._need_more(None)  # nothing can be here yet: to try would be in vain
+                        yield need
+                        self._check_open(protocol)
+                while not self.take_responses():
+                    if protocol.expecting and protocol.held is None:
+                        interim = self._word_to_go_on()
+                        if interim is not None:
+                            return interim
+                    need = self._need_more(need)
+                    yield self.until_continue(need)
+                    self._check_open(protocol)
+            finally:
+                self._end_reading(lock)
         return self._first_ready()
+
+    def co_await_request(self) -> Step[None]:
+        """Wait, where nothing is outstanding, as long as another step is about to send a request."""
+        if self.awaiting_request is not None:
+            raise StateError("another thread is reading from this connection")
+        call = self.awaiting_request = Bell()
+        try:
+            while self.sends and not self.parser.waiting_count and not self.ready:
+                yield PollNeeded(call.fd, POLLIN)
+                call.silence()
+        finally:
+            self.awaiting_request = None
+            call.close()
+
+    def _word_to_go_on(self) -> HTTPResponse | None:
+        """The 100 (Continue) for the body that the caller is to write, as it came or as it is assumed, if all before
+        it has been answered."""
+        protocol = self.protocol
+        if self.parser.waiting_count != 1:
+            return None
+        interim = protocol.continued()
+        if interim is None:
+            if not self._is_assumed():
+                return None
+            interim = assumed_continue(protocol.receiving.outstanding[0])
+        with self._moving:
+            if not protocol.expecting:
+                return None
+            protocol.go_on()
+        return interim
 
     def take_responses(self) -> bool:
         """Parse what is here, and unless that gives a response receive once; returns whether one is ready.
@@ -441,88 +157,129 @@ class Link:
                 transport = self.transport
                 if transport is None:
                     self.give_up("the connection is closed")
-                count = transport.try_receive_into(parser)
-                if count is None:
-                    return False
-                self.moved += count
-                responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
+                if self._exchange_end is not None:
+                    self._check_exchange_end()
+                while not responses:
+                    count = transport.try_receive_into(parser)
+                    if count is None:
+                        if self.send_error is not None:
+                            self._refuse_unsent()
+                        return False
+                    self.moved += count
+                    responses = parser.buffer_updated(count) if count else parser.eof(transport.clean)
+                    if not transport.pending:
+                        break
         except HTTPError as exc:
             self.report(exc)
             raise
         except OSError as exc:
-            lost = self._lost(exc, None)
-            self.break_off()
-            raise lost from exc
+            self._lose(exc)
+        except BaseException:
+            self.break_off()  # what was received may be lost
+            raise
         if responses:
             protocol = self.protocol
             if protocol.sending is Sending.IDLE and not protocol.outbox and responses[-1].persistent:
                 self.ready.extend(responses)  # the sending half has nothing to learn from them
             else:
-                self._hand_over(responses)
+                self._hand_over_here(responses)
+        elif self._bell is not None and self.protocol.held is not None:
+            self._wake_sender()  # it may have been 100 (Continue)
+        if self.on_informational is not None:
+            self.note_interim(responses)
+            self.tell()
+        if responses:
             return True
         if parser.at_eof:
             self.give_up("the peer closed the connection before the response was complete")
+        if parser.surplus:
+            self.give_up("the peer sent what nobody had asked for")
         return False
-
-    def _hand_over(self, responses: list[HTTPResponse]) -> None:
-        """Responses are ready, and the sending half is told of them."""
-        with self._moving:
-            self.protocol.answered(responses)
-        self.ready.extend(responses)
 
     def _refuse_more(self) -> NoReturn:
         """No response can come: say why."""
         if self.protocol.receiving.state is Receiving.BROKEN:
             self.parser.parse()  # a parser that has refused its input says so again
+        if self.send_error is not None:
+            raise self._lost(self.send_error, "sending") from self.send_error
         self.give_up("the connection ended before the response")
+
+    def _hand_over_here(self, responses: list[HTTPResponse]) -> None:
+        """`hand_over` by a reader: what a sender in another thread has just sent has to be noted before."""
+        if self.protocol.outbox:
+            with self._right_to_send:
+                self.hand_over(responses)
+        else:
+            self.hand_over(responses)
+
+    def _refuse_unsent(self) -> None:
+        """Sending has failed, and nothing is here: do not wait for the answer to what was never sent whole."""
+        error = self.send_error
+        if error is not None and self.parser.progress is None and self.protocol.awaits_unsent:
+            lost = self._lost(error, "sending")
+            self.break_off()
+            raise lost from error
+
+    def _lose(self, error: OSError) -> NoReturn:
+        """Receiving has failed."""
+        lost = self._lost(error, None)
+        self.break_off()
+        raise lost from error
+
+    def _check_exchange_end(self) -> None:
+        """A peer that always sends something is not to keep an exchange going beyond its deadline."""
+        if self._exchange_end is not None and monotonic() >= self._exchange_end:
+            self._time_out(None)
 
     # -- receiving --
 
     def receive_some(self, target: WriteableBuffer, size: int = 0) -> int | None:
         """Receive without waiting, at most *size* bytes (0: the length of *target*). Raises ConnectionClosed
         or ConnectionTimedOut for the operating system's errors."""
-        transport = self.transport
-        if transport is None:
-            raise ConnectionClosed("the connection is closed")
+        transport = self._connected()
+        if self._exchange_end is not None:
+            self._check_exchange_end()
         try:
             count = transport.try_receive_into(target, size)
-            if count:
-                self.moved += count
-            return count
         except OSError as exc:
-            lost = self._lost(exc, None)
-            self.break_off()
-            raise lost from exc
+            self._lose(exc)
+        if count:
+            self.moved += count
+        return count
 
-    def _begin_reading(self) -> None:
-        """Become the one call that waits for the peer."""
+    def _only_reader(self) -> threading.Lock:
+        """What the one call that waits for the peer has to hold, and to give to `_end_reading`."""
         if self._reading:
             raise StateError("another thread is reading from this connection")
-        self._right_to_receive.acquire()
-        self._reading = True
+        return self._right_to_receive
 
-    def _end_reading(self) -> None:
+    def _end_reading(self, lock: threading.Lock) -> None:
+        if lock is not self._right_to_receive:
+            return  # the connection was closed meanwhile
         self._reading = False
-        self._right_to_receive.release()
+        if self._bell is not None:
+            self._bell.ring()  # a sender that waits has to listen for itself
 
     def _need_more(self, earlier: PollNeeded | None) -> PollNeeded:
         """What to wait for until more can be received. What could not be sent yet is sent meanwhile."""
         transport = self._connected()
         mask = transport.receive_wants
-        if self.protocol.outbox or self.source is not None or transport.stuck:
+        protocol = self.protocol
+        if protocol.outbox or self.source is not None or transport.stuck or protocol.held is not None:
             mask |= self._send_meanwhile(transport)
         return self.need(mask, earlier)
 
     def _send_meanwhile(self, transport: Transport) -> int:
         """Send what the transport takes now, unless another thread does; returns what to wait for to go on."""
-        if not self._right_to_send.acquire(blocking=False):
-            return 0
+        lock, taken = self._right_to_send, False
         try:
-            return 0 if self._flush() or self._sending else transport.send_wants
+            taken = lock.acquire(blocking=False)
+            return transport.send_wants if taken and not self._flush() and not self._sending else 0
         except HTTPError:
             return 0  # an answer may be here all the same
         finally:
-            self._right_to_send.release()
+            if taken:
+                lock.release()
 
     # -- bodies --
 
@@ -545,6 +302,7 @@ class Link:
             if content or self.current is None:
                 return content
             yield from self._co_more_content(None)
+        self.check_not_closed_inside()
         return b""
 
     def co_readinto(self, target: memoryview) -> Step[int]:
@@ -562,6 +320,7 @@ class Link:
             count = yield from self._co_more_content(target)
             if count:
                 return count
+        self.check_not_closed_inside()
         return 0
 
     def _co_more_content(self, target: memoryview | None) -> Step[int]:
@@ -572,25 +331,47 @@ class Link:
             self.give_up("the peer closed the connection inside the body")
         direct = 0 if target is None else min(parser.direct, len(target))
         need: PollNeeded | None = None
-        self._begin_reading()
+        protocol = self.protocol
+        lock = self._only_reader()
+        with lock:
+            try:
+                self._reading = True
+                while (count := self._receive_content(target, direct)) is None:
+                    need = self._need_more(need)
+                    yield need
+                    self._check_open(protocol)
+            finally:
+                self._end_reading(lock)
+        if parser.open is not self.current:
+            self.end_answer()
+        return count if direct else 0
+
+    def _receive_content(self, target: memoryview | None, direct: int) -> int | None:
+        """Receive once, *direct* bytes at most into *target*, or into the parser where that is 0. None: nothing is
+        there yet."""
+        parser = self.parser
+        responses: list[HTTPResponse] = []
         try:
-            while (count := self.receive_some(target if direct and target is not None else parser, direct)) is None:
-                need = self._need_more(need)
-                yield need
+            count = self.receive_some(target if direct and target is not None else parser, direct)
+            if count is None:
+                return None
             if count == 0:
                 parser.eof(self._connected().clean)
             elif direct:
                 parser.direct_received(count)
             else:
-                self._hand_over(parser.buffer_updated(count))
+                responses = parser.buffer_updated(count)
+                self._hand_over_here(responses)
         except HTTPError as exc:
             self.report(exc)
             raise
-        finally:
-            self._end_reading()
-        if parser.open is not self.current:
-            self.end_answer()
-        return count if direct else 0
+        except BaseException:
+            self.break_off()  # what was received may be lost
+            raise
+        if self.on_informational is not None:
+            self.note_interim(responses)
+            self.tell()
+        return count
 
     def co_splice(self, fh: BinaryIO) -> Step[int]:
         """Move content from the socket to a file inside the kernel, as long as that goes; returns how many bytes,
@@ -603,29 +384,63 @@ class Link:
             return 0
         moved = 0
         need: PollNeeded | None = None
-        self._begin_reading()
-        try:
-            while parser.open is self.current and parser.direct:
-                try:
-                    count = splice.try_receive(parser.direct)
-                except OSError as exc:
-                    lost = self._lost(exc, None)
-                    self.break_off()
-                    raise lost from exc
-                if count is None:
-                    need = self._need_more(need)
-                    yield need
-                    continue
-                if count == 0:
-                    parser.eof(self._connected().clean)
-                    break
-                self.moved += count
-                parser.direct_received(count)
-                splice.write(count)
-                moved += count
-        finally:
-            self._end_reading()
-            splice.close()
+        protocol = self.protocol
+        lock = self._only_reader()
+        with lock, contextlib.closing(splice):
+            try:
+                self._reading = True
+                while parser.open is self.current and parser.direct:
+                    count = self._receive_spliced(splice)
+                    if count is None:
+                        need = self._need_more(need)
+                        yield need
+                        self._check_open(protocol)
+                        continue
+                    if count == 0:
+                        break
+                    splice.write(count)
+                    moved += count
+            finally:
+                self._end_reading(lock)
         if parser.open is not self.current:
             self.end_answer()
         return moved
+
+    def _receive_spliced(self, splice: Splice) -> int | None:
+        """Receive content into the pipe of *splice*; None: nothing is there yet."""
+        parser = self.parser
+        if self._exchange_end is not None:
+            self._check_exchange_end()
+        try:
+            count = splice.try_receive(parser.direct)
+            if count:
+                self.moved += count
+                parser.direct_received(count)
+            elif count == 0:
+                parser.eof(self._connected().clean)
+        except OSError as exc:
+            self._lose(exc)
+        except BaseException:
+            self.break_off()  # what was received may be lost
+            raise
+        return count
+
+    # -- raw bytes --
+
+    def co_receive_raw(self, size: int) -> Step[bytes]:
+        """At most *size* bytes as they came, whatever they mean; ``b""``: the peer has closed. The link is broken by
+        it."""
+        self.break_off()
+        self._raw += self.parser.leftover()
+        need: PollNeeded | None = None
+        protocol = self.protocol
+        while not self._raw:
+            buffer = bytearray(size)
+            count = self.receive_some(buffer)
+            if count is not None:
+                return bytes(buffer[:count])
+            need = self.need(self._connected().receive_wants, need)
+            yield need
+            self._check_open(protocol)
+        data, self._raw = self._raw[:size], self._raw[size:]
+        return data

@@ -3,12 +3,12 @@ replaces a link that was lost."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 
-from httpio.exceptions import ConnectionTimedOut, HTTPError, StateError
-from httpio.framing import BodyKind, pieces
+from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, Unanswered
 from httpio.link import Link
 from httpio.messages import BodyFollowing, HTTPResponse, Request
 from httpio.transport import Transport
@@ -16,6 +16,8 @@ from httpio.waiting import PollNeeded, Step
 from httpio.window import MAX_ATTEMPTS, Backlog, Failure, Window
 
 __all__ = ["Outcome", "Pipeline"]
+
+_log = logging.getLogger("httpio.pipeline")
 
 DRAIN = 64 * 1024
 """Bytes of a body that nobody read which are read and dropped to keep the connection; a longer rest costs
@@ -39,10 +41,12 @@ class Pipeline:
         self._window = window
         self._body_limit = body_limit
         self._begun = False
+        self._forks = link.forks
         self._failures: list[Outcome] = []
         self._handed: HTTPResponse | None = None  # at its head, and its body not yet read
         self._again = False
         self._fresh = True
+        self._reused = True  # the connection was there before this run
         self._need: PollNeeded | None = None  # what was waited for last
         self._waiting_since = 0.0
 
@@ -56,6 +60,9 @@ class Pipeline:
         caller's iterable raised, once all before is answered.
         """
         self._begun = True
+        if self._link.forks != self._forks:  # what is drawn and sent from here on is the parent's to draw and send
+            facts = self._link.protocol.facts()
+            raise ConnectionClosed("the process was forked inside the pipeline", **facts)
         yield from self._co_finish_reading()
         while True:
             try:
@@ -87,10 +94,11 @@ class Pipeline:
             self._begun = False
             link = self._link
             protocol = link.protocol
-            if link.broken or protocol.receiving.parser.waiting_count or not protocol.reusable or protocol.outbox:
+            left = protocol.outbox or link.ready or link.parser.waiting_count
+            if link.broken or left or not protocol.reusable:
                 link.close()
             else:
-                protocol.receiving.parser.body_limit = -1
+                link.parser.body_limit = -1
 
     def _co_exchange(self) -> Step[list[Outcome]]:
         """Send and receive until something can be handed out."""
@@ -105,12 +113,36 @@ class Pipeline:
             flushed = self._flush()
             if flushed and self._refill():
                 flushed = self._flush()
-            if not link.ready and not link.parser.waiting_count:
-                if flushed:
-                    return self._take_failures()
-            elif link.take_responses():
-                return self._hand_out()
-            yield self._wait(flushed)
+            idle = not link.ready and not link.parser.waiting_count
+            outcomes: list[Outcome] | None = None
+            if idle and flushed:
+                if not self._failures and (link.stale or not link.protocol.reusable):
+                    self._note_idle_end()
+                outcomes = self._take_failures()
+            elif not idle and link.take_responses():
+                outcomes = self._hand_out()
+            if outcomes is None:
+                if link.protocol.held is not None and link.protocol.continued() is not None:
+                    continue  # the body may go
+                yield link.until_continue(self._wait(flushed))
+            elif outcomes or not (yield from self._co_usable()):
+                return outcomes
+
+    def _note_idle_end(self) -> None:
+        """The connection ended while nothing was out on it. When it had not been used at all, that counts against the
+        next request: else a peer that closes whatever is opened would be tried for ever."""
+        window = self._window
+        waiting = self._backlog.draw(1)
+        if not waiting:
+            return
+        item = waiting[0]
+        request = Request("GET", item) if isinstance(item, str) else item
+        facts = [Unanswered(request, "unsent", True)]
+        error = self._link.idle_error(facts)
+        if not window.answered_here and window.lost(facts, error):
+            self._failures.append(window.failed(request, error))
+        else:
+            self._backlog.put_back(waiting)
 
     def _wait(self, flushed: bool) -> PollNeeded:
         """What to wait for; raises ConnectionTimedOut when that has taken too long."""
@@ -138,12 +170,24 @@ class Pipeline:
         """Account for the responses that are ready, and put more requests on their way before the caller gets to
         see them."""
         link, window = self._link, self._window
+        if self._is_misunderstood(link.ready[-1]):
+            return []
+        late = link.ready.pop() if self._comes_too_late(link.ready[-1]) else None
         responses = list(link.ready)
         link.ready.clear()
+        if late is not None:
+            window.answered(len(responses))
+            window.closed()
+            self._backlog.put_back([late.item, *link.protocol.receiving.outstanding])
+            link.close()
+            return list(responses)
         waited = 0.0 if self._need is None else monotonic() - self._waiting_since
         self._need = None
         last = responses[-1]
+        depth = window.depth
         window.answered(len(responses) - (last.complete_by is None), waited)
+        if window.depth != depth and _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: %d requests may be out at once", link.target, window.depth)
         outcomes: list[Outcome] = list(responses)
         if last.complete_by is None:
             self._handed = last
@@ -160,6 +204,27 @@ class Pipeline:
                 raise
         return outcomes
 
+    def _is_misunderstood(self, response: HTTPResponse) -> bool:
+        """Whether the peer does not know what Expect: 100-continue asks for. Then its answer counts for nothing: the
+        request is sent again without, on another connection, and no further one to this peer asks (RFC 9110 section
+        10.1.1)."""
+        window = self._window
+        if response.status != 417 or not self._link.protocol.unwanted or not window.expects:
+            return False
+        _log.info("%s answers 417 to Expect: 100-continue: it is not asked again", self._link.target)
+        window.expects = False
+        self._backlog.put_back([response.item])
+        self._link.close()
+        return True
+
+    def _comes_too_late(self, response: HTTPResponse) -> bool:
+        """Whether it is the 408 with which a peer closes an idle connection, on its way when the request went out. The
+        request may then be sent again on a new connection (RFC 9110 section 15.5.9), where a 408 is an answer."""
+        if response.status != 408 or response.persistent or response.complete_by is None:
+            return False
+        used = self._reused or self._window.answered_here + len(self._link.ready) > 1
+        return used and (isinstance(response.item, str) or response.item.repeatable)
+
     def _is_last(self, response: HTTPResponse) -> bool:
         """Whether no response can follow this one, which is complete."""
         protocol = self._link.protocol
@@ -171,12 +236,18 @@ class Pipeline:
         """Put into the outbox what the window allows; returns whether that is anything."""
         refilled = False
         link = self._link
-        protocol = link.protocol
-        parser = protocol.receiving.parser
-        while protocol.reusable and not self._failures:
-            requests = self._window.take(self._backlog, parser.waiting_count)
+        protocol, parser = link.protocol, link.parser
+        while protocol.reusable and not link.stale and not self._failures:
+            # Answers that are here and were not handed out yet are not accounted for in the window.
+            in_flight = parser.waiting_count + sum(response.complete_by is not None for response in link.ready)
+            requests = self._window.take(self._backlog, in_flight, parser.takes)
             if not requests:
                 break
+            if not parser.waiting_count:
+                link.look_if_readable()  # nobody has asked for what is here; the iterable may have taken long
+                if link.stale or not protocol.reusable:
+                    self._backlog.put_back(requests)
+                    break
             refilled = True
             link.start_exchange()
             if type(requests[0]) is not str or not protocol.send_targets(requests):  # type: ignore[arg-type]
@@ -191,7 +262,7 @@ class Pipeline:
                 return
             try:
                 self._send_one(item)
-            except (ValueError, TypeError, StateError) as exc:
+            except Exception as exc:  # its own: nothing has been sent yet
                 if protocol.receiving.parser.waiting_count:  # its turn comes when all before it is answered
                     self._backlog.put_back(requests[index:])
                     self._window.hold()
@@ -201,15 +272,12 @@ class Pipeline:
                 return
 
     def _send_one(self, item: str | Request) -> None:
-        protocol = self._link.protocol
         request = Request("GET", item) if isinstance(item, str) else item
         if not isinstance(request, Request):
             raise TypeError("a request in a pipeline must be a str or a Request, not " + type(item).__name__)
         if isinstance(request.body, BodyFollowing):
             raise ValueError("the body of a request in a pipeline cannot be a BodyFollowing")
-        kind = protocol.send_request(request)
-        if kind is BodyKind.SOURCE and protocol.sends_body:
-            self._link.source = pieces(request.body, protocol.body_length)
+        self._link.put(request, None if self._window.expects else False, item)
 
     def _flush(self) -> bool:
         """Send what the transport takes; returns whether nothing is left. A failure to send leaves what was
@@ -228,18 +296,22 @@ class Pipeline:
         """Make sure of a connection that requests can go out on; False when there is nothing left to do."""
         link, window = self._link, self._window
         protocol = link.protocol
-        under_way = link.ready or link.parser.waiting_count or protocol.sends_body or protocol.outbox
-        if link.transport is not None and not link.broken and under_way:
+        owed = link.ready or link.parser.waiting_count  # also on a broken link: each has to be accounted for
+        if owed or (link.transport is not None and not link.broken and (protocol.sends_body or protocol.outbox)):
             return True
         waiting = self._backlog.draw(1)
         if not waiting:
             return False
         self._backlog.put_back(waiting)
-        if self._fresh and link.transport is not None and not link.broken:
-            link.look()  # whether it has been closed while it was idle
-        if link.transport is None or link.broken or not protocol.alive or window.spent:
+        if link.transport is not None and not link.broken:
+            link.look_if_readable()  # it may have been closed while it was idle
+        worn = not (protocol.alive and protocol.reusable) or link.stale or window.spent
+        if link.transport is None or link.broken or worn:
+            if link.parser.takes == 0:
+                window.closed()  # it was announced
             link.close()
             self._fresh = True
+            self._reused = False
             yield from link.co_connect()
         if self._fresh:
             self._fresh = False
@@ -251,8 +323,11 @@ class Pipeline:
     def _end_announced(self) -> None:
         """The last response said that the connection ends with it: what is outstanding will not be answered on
         it."""
+        waiting = self._link.protocol.receiving.outstanding
+        if waiting and _log.isEnabledFor(logging.INFO):
+            _log.info("%s ends the connection, %d requests are sent again", self._link.target, len(waiting))
         self._window.closed()
-        self._backlog.put_back(self._link.protocol.receiving.outstanding)
+        self._backlog.put_back(waiting)
         self._link.close()
 
     def _after_failure(self, error: Exception) -> list[Outcome]:
@@ -276,6 +351,9 @@ class Pipeline:
             failure = self._window.failed(Request("GET", request) if isinstance(request, str) else request, error)
             failures.append(failure)
             waiting = waiting[1:]
+        if _log.isEnabledFor(logging.INFO):
+            kind, again = type(error).__name__, len(waiting)
+            _log.info("%s: the connection was lost (%s), %d requests are sent again", link.target, kind, again)
         self._backlog.put_back(waiting)
         link.close()
         return failures

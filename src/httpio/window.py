@@ -26,6 +26,9 @@ MAX_ATTEMPTS = 2
 """Times that a request is sent when nothing comes back: a failed automatic retry is not retried (RFC 9110
 section 9.2.2)."""
 
+MOST_BODIES = 1024 * 1024
+"""Bytes of request bodies that may be out, beside those of one more request: they are kept until they are answered."""
+
 FIRST_PATIENCE = 1.0
 """Seconds to wait for the answers to a window on trial, unless the peer was seen to be slower."""
 
@@ -52,16 +55,23 @@ class Backlog:
         self.error: Exception | None = None
         """What the caller's iterable raised; nothing is drawn from it after that."""
 
-    def draw(self, count: int) -> list[str | Request]:
-        """At most *count* requests, oldest first."""
+    def draw(self, count: int, bodies: int = MOST_BODIES) -> list[str | Request]:
+        """At most *count* requests, oldest first; fresh ones only until they have *bodies* bytes of bodies."""
         drawn: list[str | Request] = []
         while self._back and len(drawn) < count:
-            drawn.append(self._back.popleft())
-        if len(drawn) < count and self.error is None:
+            item = self._back.popleft()
+            drawn.append(item)
+            if type(item) is not str:
+                bodies -= _body_size(item)
+        if len(drawn) < count and bodies > 0 and self.error is None:
             try:
                 # Item by item: what the iterable gave before it raised is kept.
                 for item in self.fresh(count - len(drawn)):
                     drawn.append(item)
+                    if type(item) is not str:
+                        bodies -= _body_size(item)
+                        if bodies <= 0:
+                            break
             except Exception as exc:
                 self.error = exc
         return drawn
@@ -85,6 +95,8 @@ class Window:
         if depth is not None and depth < 1:
             raise ValueError("the depth of a pipeline must be at least 1")
         self.depth = depth or 1
+        self.expects = True
+        """Whether the peer may be asked for 100 (Continue): it has not refused that."""
         self.ceiling = depth or MAX_DEPTH
         self.proven = 1
         """The deepest window that has been answered in full."""
@@ -99,6 +111,11 @@ class Window:
         self._in_window = 0
         self._trial = 0  # what may still be sent of a window on trial
         self._alone = False
+        self._bodies: deque[tuple[int, int]] = (
+            deque()
+        )  # of requests that are out: their numbers, the sizes of their bodies
+        self._body_bytes = 0
+        self._single = False  # the last one taken went out when nothing else was out
         self._announced: int | None = None  # responses before the close that the last connection announced
         self._cut: int | None = None  # the same without a word, when it happened twice in a row
         self._last_cut = 0
@@ -110,8 +127,8 @@ class Window:
 
     # -- sending --
 
-    def take(self, backlog: Backlog, in_flight: int) -> list[str | Request]:
-        """The requests to send now, in one batch; empty: none until more is answered.
+    def take(self, backlog: Backlog, in_flight: int, most: int | None = None) -> list[str | Request]:
+        """The requests to send now, in one batch, *most* at most; empty: none until more is answered.
 
         A batch is half of the window, so that a deep one always has two on their way. A window deeper than any
         that was answered is a trial: all of it goes out, and nothing more before all of it is answered. A peer
@@ -122,6 +139,10 @@ class Window:
         self._alone = False
         if in_flight == 0:  # what was taken and put back was not sent
             self._sent_here = self.answered_here
+            self._bodies.clear()
+            self._body_bytes = 0
+        elif self._body_bytes >= MOST_BODIES:
+            return []
         batch = max(1, self.depth // 2)
         if self.depth > self.proven:
             if in_flight == 0:
@@ -138,9 +159,13 @@ class Window:
                 batch = min(batch, left)
         if batch <= 0 or self.depth - in_flight < batch:
             return []
-        requests = self._riders(backlog.draw(batch), backlog, in_flight)
+        if most is not None:
+            batch = min(batch, most)
+        requests = self._riders(backlog.draw(batch, MOST_BODIES - self._body_bytes), backlog, in_flight)
         self._sent_here += len(requests)
         self._trial -= len(requests)
+        if requests:
+            self._single = in_flight == 0 and len(requests) == 1
         return requests
 
     def _riders(self, drawn: list[str | Request], backlog: Backlog, in_flight: int) -> list[str | Request]:
@@ -153,6 +178,9 @@ class Window:
                     index = 1
                 backlog.put_back(drawn[index:])
                 return drawn[:index]
+            if type(item) is not str and (size := _body_size(item)):
+                self._bodies.append((self.done + in_flight + index, size))
+                self._body_bytes += size
         return drawn
 
     def hold(self) -> None:
@@ -181,6 +209,8 @@ class Window:
         """*count* responses came, the first of them after *waited* seconds without any byte."""
         self.answered_here += count
         self.done += count
+        while self._bodies and self._bodies[0][0] < self.done:
+            self._body_bytes -= self._bodies.popleft()[1]
         if self._cut is not None and self.answered_here > self._cut:
             self._cut = None
         self._in_window += count
@@ -196,7 +226,7 @@ class Window:
     def patience(self) -> float | None:
         """Seconds to wait for an answer while it is not known that the peer answers windows as deep as this
         one; None: no limit."""
-        return None if self.depth <= self.proven else max(FIRST_PATIENCE, 8 * self._slowest)
+        return None if self.depth <= self.proven or self._single else max(FIRST_PATIENCE, 8 * self._slowest)
 
     # -- the end of a connection --
 
@@ -263,6 +293,12 @@ class Window:
         self._in_window = 0
 
 
+def _body_size(request: object) -> int:
+    """Bytes of a request's body that are in memory."""
+    body = getattr(request, "body", None)
+    return memoryview(body).nbytes if isinstance(body, bytes | bytearray | memoryview) else 0
+
+
 def _may_ride(request: object) -> bool:
     """Whether it may follow unanswered requests, and be followed before it is answered. What is no valid
     request may not."""
@@ -271,6 +307,6 @@ def _may_ride(request: object) -> bool:
     if request.headers is None:
         return True
     try:
-        return all(name != b"upgrade" for _, name, _ in encode_fields(request.headers))
+        return all(name not in (b"upgrade", b"expect") for _, name, _ in encode_fields(request.headers))
     except (TypeError, ValueError):
         return False

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from httpio.bulk.report import Result
 from httpio.bulk.sinks import FolderSink
+from httpio.endpoint import Target, Times
 from httpio.exceptions import HTTPError, InvalidURL, UnsupportedResponse
 from httpio.headers import FieldsLike, encode_fields
-from httpio.link import BUFFER_SIZE, Link, Target
+from httpio.link import BUFFER_SIZE, Link
 from httpio.messages import Lenient, Limits, Request
 from httpio.pipelining import Outcome, Pipeline
 from httpio.urls import Origin, split_url
@@ -281,7 +282,9 @@ class _Engine:
         )
         timeout, connect_timeout = self._timeouts
         backlog = _LaneBacklog(self)
-        lane = backlog.lane = _Lane(origin, Link(target, timeout, connect_timeout, None), backlog, self._body_limit)
+        lane = backlog.lane = _Lane(
+            origin, Link(target, Times(timeout or None, connect_timeout or None)), backlog, self._body_limit
+        )
         return lane
 
     # -- one lane --
