@@ -6,14 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
-from servers import nginx
+from servers import apache, haproxy, nginx
+from servers.process import ServerProcess
 
 Serve = Callable[..., nginx.Nginx]
+ServeApache = Callable[..., apache.Apache]
+ServeHAProxy = Callable[..., haproxy.HAProxy]
 
 
 class Authority:
@@ -34,29 +40,63 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(scope="session")
-def nginx_installed() -> None:
-    if not nginx.PROGRAM.exists():
-        sentence = f"{nginx.PROGRAM} is missing: install the package nginx."
+def need(found: bool, name: str) -> None:
+    """Skip the test when a server is missing; where CI=true, fail."""
+    if not found:
+        sentence = f"{name} is missing: install it."
         if os.environ.get("CI") == "true":
             pytest.fail(sentence)
         pytest.skip(sentence)
 
 
+@pytest.fixture(scope="session")
+def nginx_installed() -> None:
+    need(nginx.PROGRAM.exists(), f"{nginx.PROGRAM} (package nginx)")
+
+
 @pytest.fixture
 def serve(nginx_installed: None, tmp_path: Path) -> Iterable[Serve]:
     """A function that starts nginx, as `nginx.Nginx(root, folder, ...)` without the folder."""
-    started: list[nginx.Nginx] = []
+    with ExitStack() as started:
 
-    def start(root: Path, **options: object) -> nginx.Nginx:
-        folder = tmp_path / f"nginx-{len(started)}"
-        folder.mkdir()
-        started.append(nginx.Nginx(root, folder, **options))  # type: ignore[arg-type]
-        return started[-1]
+        def start(root: Path, **options: Any) -> nginx.Nginx:
+            return started.enter_context(nginx.Nginx(root, new_folder(tmp_path, "nginx"), **options))
 
-    yield start
-    for server in started:
-        server.stop()
+        yield start
+
+
+@pytest.fixture
+def serve_apache(tmp_path: Path) -> Iterable[ServeApache]:
+    """A function that starts Apache, as `apache.Apache(folder, directives)` without the folder."""
+    need(apache.PROGRAM.exists(), f"{apache.PROGRAM} (package apache2)")
+    with ExitStack() as started:
+        yield lambda directives: started.enter_context(apache.Apache(new_folder(tmp_path, "apache"), directives))
+
+
+@pytest.fixture
+def serve_haproxy(tmp_path: Path) -> Iterable[ServeHAProxy]:
+    """A function that starts HAProxy, as `haproxy.HAProxy(folder, behind, ...)` without the folder."""
+    need(haproxy.PROGRAM.exists(), f"{haproxy.PROGRAM} (package haproxy)")
+    with ExitStack() as started:
+
+        def start(behind: int, directives: Iterable[str] = ()) -> haproxy.HAProxy:
+            return started.enter_context(haproxy.HAProxy(new_folder(tmp_path, "haproxy"), behind, directives))
+
+        yield start
+
+
+@pytest.fixture
+def uvicorn() -> Iterable[ServerProcess]:
+    """uvicorn with the application of `servers/uvicorn.py`."""
+    need(find_spec("uvicorn") is not None, "The Python package uvicorn")
+    with ServerProcess("uvicorn") as server:
+        yield server
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    folder = parent / f"{name}-{sum(1 for _ in parent.iterdir())}"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

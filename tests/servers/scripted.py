@@ -47,6 +47,8 @@ class Peer:
         self.buffer = bytearray()
         self.received = 0
         """Bytes that came, after decryption."""
+        self.trailers: list[bytes] = []
+        """The lines of the trailer section that came last."""
 
     def receive(self) -> bool:
         """Receive once; False: the client has closed."""
@@ -87,21 +89,28 @@ class Peer:
         body = self.take(length)
         return seen._replace(body=body) if len(body) == length else None
 
+    def line(self) -> bytes:
+        """A line of a chunked body, without its end."""
+        while (end := self.buffer.find(b"\r\n")) < 0:
+            if not self.receive():
+                raise ConnectionError("the client closed inside a body")
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 2]
+        return line
+
     def chunks(self) -> bytes:
+        """A chunked body; `trailers` holds the lines of its trailer section."""
         body = bytearray()
-        while True:
-            while (end := self.buffer.find(b"\r\n")) < 0:
-                if not self.receive():
-                    raise ConnectionError("the client closed inside a body")
-            size = int(self.buffer[:end], 16)
-            del self.buffer[: end + 2]
+        while size := int(self.line(), 16):
             piece = self.take(size + 2)
             if len(piece) < size + 2:
                 raise ConnectionError("the client closed inside a chunk")
             assert piece[size:] == b"\r\n"
-            if size == 0:
-                return bytes(body)
             body += piece[:-2]
+        self.trailers = []
+        while line := self.line():
+            self.trailers.append(line)
+        return bytes(body)
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
