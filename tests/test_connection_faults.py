@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+import httpio.endpoint
 import httpio.link
+import httpio.pipelining
+import httpio.sending
 import httpio.waiting
 from conftest import Authority
 from httpio import (
@@ -120,7 +123,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal passed
         passed += seconds
 
-    for module in (httpio.link, httpio.waiting, httpio.pipelining):
+    for module in (httpio.endpoint, httpio.sending, httpio.link, httpio.waiting, httpio.pipelining):
         if hasattr(module, "monotonic"):
             monkeypatch.setattr(module, "monotonic", now)
     return advance

@@ -28,9 +28,12 @@ ROWS = [
     # wire: the only code that touches a socket
     "dial",
     "transport",
+    "trace",  # a transport that writes down what passes
     # faces: one flow, several ways to wait
     "waiting",
-    "link",  # a protocol on a transport: the steps, with their deadlines and what their failures mean
+    "endpoint",  # a protocol on a transport: how a connection is made and lost, its deadlines
+    "sending",  # what sends on it
+    "link",  # what sends and receives: all steps on a connection
     "pipelining",  # the loop over a link and a window, which `pipeline` and `fetch` share
     "connection",
     "aio",

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+import httpio.endpoint
 import httpio.link
 import httpio.pipelining
+import httpio.sending
 import httpio.waiting
 from conftest import Authority
 from httpio import (
@@ -420,7 +422,7 @@ def test_a_slow_upload_that_moves_does_not_time_out(plain: Serve, monkeypatch: p
     def now() -> float:
         return real() + passed
 
-    for module in (httpio.link, httpio.pipelining, httpio.waiting):
+    for module in (httpio.endpoint, httpio.sending, httpio.link, httpio.pipelining, httpio.waiting):
         monkeypatch.setattr(module, "monotonic", now, raising=False)
 
     def script(peer: Peer) -> None:

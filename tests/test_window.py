@@ -15,7 +15,12 @@ from httpio.exceptions import (
     UnsupportedResponse,
 )
 from httpio.messages import Request
-from httpio.window import FIRST_PATIENCE, MAX_ATTEMPTS, MAX_DEPTH, PROBE_EVERY, Backlog, Failure, Window
+from httpio.window import FIRST_PATIENCE, MAX_ATTEMPTS, MAX_DEPTH, MOST_BODIES, PROBE_EVERY, Backlog, Failure, Window
+
+BLOCK = bytes(4 << 20)
+SIZE = 300_000
+CROWD = -(-MOST_BODIES // SIZE)
+"""So many bodies of that size are enough."""
 
 
 def targets(count=None):
@@ -80,6 +85,113 @@ class TestBacklog:
         assert backlog.draw(5) == ["/a"]
 
 
+class TestBodies:
+    """Bytes of bodies that are in memory: what is out is kept until it is answered."""
+
+    def uploads(self, count=None, size=SIZE, kind=bytes, method="PUT"):
+        """A backlog of uploads; `drawn` holds their bodies, as they are drawn."""
+        self.drawn = []
+        numbers = itertools.count() if count is None else range(count)
+        return Backlog(
+            self.drawn.append(kind(size)) or Request(method, f"/{number}", None, self.drawn[-1]) for number in numbers
+        )
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, lambda size: memoryview(bytes(size)).cast("H")])
+    def test_a_draw_ends_when_there_are_enough(self, kind):
+        backlog = self.uploads(kind=kind)
+        assert len(backlog.draw(100)) == CROWD
+        assert len(backlog.draw(2)) == 2
+        assert len(self.drawn) == CROWD + 2
+
+    def test_what_has_no_body_in_memory_does_not_count(self):
+        bodies = [None, b"", io.BytesIO(bytes(2 * MOST_BODIES)), [bytes(2 * MOST_BODIES)]]
+        requests = [Request("PUT", "/", None, body) for body in bodies * 5]
+        assert Backlog([*requests, "/a", 5]).draw(100) == [*requests, "/a", 5]
+
+    def test_those_put_back_are_here_already(self):
+        backlog = self.uploads(25)
+        requests = [request for _ in range(5) for request in backlog.draw(4)]
+        backlog.put_back(requests)
+        assert backlog.draw(100) == requests  # and none besides
+        assert len(backlog.draw(100)) == CROWD
+
+    def test_those_put_back_do_not_all_go_out_again(self):
+        window, backlog = connected(8), self.uploads(20)
+        backlog.put_back([request for _ in range(5) for request in backlog.draw(4)])
+        assert fill(window, backlog) == [4]
+
+    def test_what_was_put_back_is_not_out(self):
+        window, backlog = connected(8), self.uploads()
+        sent = window.take(backlog, 0)
+        backlog.put_back(sent)
+        assert window.take(backlog, 0) == sent
+        window.answered(1)
+        assert len(window.take(backlog, len(sent) - 1)) == 1
+
+    def test_nothing_more_is_sent_while_enough_is_out(self):
+        window, backlog = connected(256), self.uploads()
+        grow(window, 256)
+        in_flight = sum(fill(window, backlog))
+        assert in_flight * SIZE >= MOST_BODIES
+        assert window.take(backlog, in_flight) == []
+        while in_flight * SIZE >= MOST_BODIES:
+            drawn = len(self.drawn)
+            assert window.take(backlog, in_flight) == []
+            assert len(self.drawn) == drawn
+            window.answered(1)
+            in_flight -= 1
+        assert window.take(backlog, in_flight)
+
+    @pytest.mark.parametrize("size", [1000, SIZE, 1_000_000, 3 * MOST_BODIES])
+    @pytest.mark.parametrize("depth", [None, 256])
+    @pytest.mark.parametrize("method", ["PUT", "POST"])
+    def test_what_is_out_and_drawn_is_bounded(self, method, depth, size):
+        """MOST_BODIES, and one more; those that go out alone, too."""
+        window = connected(depth)
+        backlog = self.uploads(size=size, kind=lambda size: memoryview(BLOCK)[:size], method=method)
+        in_flight = most = 0
+        for answered in range(600):
+            while batch := window.take(backlog, in_flight):
+                in_flight += len(batch)
+                most = max(most, len(self.drawn) - answered)
+            window.answered(1)
+            in_flight -= 1
+        assert (most - 1) * size < MOST_BODIES
+        assert method == "POST" or most > 1 or size > MOST_BODIES
+
+    def test_a_large_one_goes_out_alone(self):
+        window, backlog = connected(8), self.uploads(5, 2 * MOST_BODIES)
+        for _ in range(5):
+            assert fill(window, backlog) == [1]
+            window.answered(1)
+
+    def test_a_new_connection_starts_anew(self):
+        window, backlog = connected(8), self.uploads(20)
+        sent = [request for _ in range(2) for request in window.take(backlog, 0)]
+        assert window.lost(facts(*sent), ConnectionClosed()) is False
+        backlog.put_back(sent)
+        window.connected()
+        for _ in range(20):
+            batch = window.take(backlog, 0)
+            assert batch
+            window.answered(len(batch))
+            if window.done == 20:
+                break
+        assert window.done == 20
+
+    def test_between_requests_without_bodies(self):
+        """It is the answers to those with bodies that make room."""
+        bodies = [Request("PUT", "/", None, bytes(SIZE)) for _ in range(4)]
+        window, backlog = connected(64), Backlog([*[f"/{number}" for number in range(20)], *bodies, *["/last"] * 99])
+        grow(window, 64)
+        in_flight = sum(fill(window, backlog))
+        assert in_flight == 24
+        window.answered(20)
+        assert window.take(backlog, 4) == []
+        window.answered(1)
+        assert window.take(backlog, 3)
+
+
 class TestDepth:
     def test_starts_at_1_and_doubles_with_each_window_answered_in_full(self):
         window, backlog, depths = connected(), targets(), []
@@ -128,6 +240,25 @@ class TestDepth:
         window.answered(1)
         assert len(window.take(backlog, MAX_DEPTH // 2)) == MAX_DEPTH // 2
 
+    @pytest.mark.parametrize("most", [1, 3, 7, 1000])
+    def test_no_more_than_the_peer_takes(self, most):
+        for window in (connected(8), connected(256)):
+            grow(window, window.depth, targets())
+            backlog = targets()
+            sent = in_flight = 0
+            while batch := window.take(backlog, in_flight, most - sent):
+                sent += len(batch)
+                in_flight += len(batch)
+            assert sent == min(most, window.depth)
+            assert backlog.draw(1) == [f"/{sent}"]  # and no more were drawn
+
+    def test_nothing_where_the_peer_takes_nothing(self):
+        window, backlog = connected(8), targets()
+        for in_flight in (0, 1):
+            assert window.take(backlog, in_flight, 0) == []
+        assert backlog.draw(1) == ["/0"]
+        assert window.take(backlog, 0, None)
+
     def test_one_at_a_time_at_first(self):
         window = connected()
         assert fill(window, targets()) == [1]
@@ -160,15 +291,55 @@ class TestTrial:
         window = connected()
         assert window.patience is None
         backlog = grow(window, 2)
+        assert window.patience is None  # one request alone is not pipelined
+        assert len(window.take(backlog, 0)) == 2
         assert window.patience == FIRST_PATIENCE
         window.answered(1, waited=0.5)
         assert window.patience == 4.0
         window.answered(1, waited=0.1)
         assert window.patience == 4.0
         fixed = connected(4)
+        assert fixed.take(backlog, 0)
         assert fixed.patience == FIRST_PATIENCE
         fixed.answered(sum(fill(fixed, backlog)))
         assert fixed.patience is None
+
+    def test_a_request_that_went_out_alone_is_no_trial(self):
+        """It is no pipelined one that the peer might have lost: its answer may take as long as it likes."""
+        for depth in (None, 8):
+            window = connected(depth)
+            if depth is None:
+                grow(window, 8)
+            assert window.depth > window.proven
+            post = Request("POST", "/", None, b"x")
+            for backlog in (Backlog([post, "/1", "/2"]), Backlog(["/last"])):
+                assert len(window.take(backlog, 0)) == 1
+                assert window.patience is None
+                assert window.take(backlog, 1) == []
+                window.answered(1)
+                assert window.depth > window.proven
+                assert window.patience is None
+            assert len(window.take(targets(), 0)) > 1
+            assert window.patience == FIRST_PATIENCE
+
+    def test_one_behind_others_is(self):
+        window = connected(8)
+        assert len(window.take(targets(4), 0)) == 4
+        assert window.take(Backlog(["/last"]), 4) == ["/last"]
+        assert window.patience == FIRST_PATIENCE
+
+
+class TestExpecting:
+    def test_until_the_peer_has_refused_it(self):
+        """The pipeline notes it; it outlives every connection."""
+        window = connected(8)
+        assert window.expects
+        window.expects = False
+        window.answered(1)
+        window.connected()
+        window.lost(facts("/1"), ConnectionClosed())
+        window.connected()
+        assert not window.expects
 
 
 ALONE = [
@@ -180,6 +351,8 @@ ALONE = [
     Request("CONNECT", "h:1", idempotent=True),
     Request("GET", "/", {"Connection": "upgrade", "UPGRADE": "x"}),
     Request("GET", "/", [(b"upgrade", b"x")]),
+    Request("PUT", "/", {"EXPECT": "100-continue"}, b"x"),
+    Request("PUT", "/", [(b"expect", b"other")], b"x"),
     Request("GET", "/", {"X": "\n"}),
     5,
     None,
