@@ -6,7 +6,7 @@ ARGS ?=
 PREPARE = $(PYTHON) tools/prepare.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench lint wheel sanitize clean
+.PHONY: help demo test test-all bench lint docs wheel sanitize clean
 
 help:  ## list the targets
 	@echo "PYTHON=python3.12 chooses the Python; ARGS='...' is handed on to pytest or the benchmark."
@@ -26,6 +26,11 @@ bench:  ## run the benchmarks
 
 lint:  ## ruff, and mypy --strict over the package
 	@python=$$($(PREPARE) --extras test,lint) && $$python -m ruff check . && $$python -m mypy
+
+docs:  ## draw the state tables, and build the documentation into build/docs
+	@python=$$($(PREPARE) --extras test,docs) && $$python tools/draw_states.py \
+		&& $$python -m sphinx --quiet --fail-on-warning --doctree-dir build/docs/.doctrees docs build/docs \
+		&& echo build/docs/index.html
 
 wheel:  ## build the sdist, and the wheel from it, into dist/
 	@python=$$($(PREPARE)) && $$python -m build --outdir dist .
