@@ -35,6 +35,7 @@ ROWS = [
     "sending",  # what sends on it
     "link",  # what sends and receives: all steps on a connection
     "pipelining",  # the loop over a link and a window, which `pipeline` and `fetch` share
+    "face",  # what a connection is for all ways of waiting: settings, ends, what is known
     "connection",
     "aio",
     "client",
