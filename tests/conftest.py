@@ -1,8 +1,10 @@
 """Fixtures that several test files share."""
+
 from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -16,10 +18,13 @@ import trustme
 
 from servers import apache, haproxy, nginx
 from servers.process import ServerProcess
+from servers.scripted import server_context
 
 Serve = Callable[..., nginx.Nginx]
 ServeApache = Callable[..., apache.Apache]
 ServeHAProxy = Callable[..., haproxy.HAProxy]
+Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+"""For TLS the server's and the client's; None for both without."""
 
 
 class Authority:
@@ -38,6 +43,14 @@ class Authority:
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(params=["plain", "tls"])
+def contexts(request: pytest.FixtureRequest, authority: Authority) -> Contexts:
+    """A test with this is run without TLS, and with it."""
+    if request.param == "plain":
+        return None, None
+    return server_context(authority.chain, authority.key), ssl.create_default_context(cafile=authority.ca)
 
 
 def need(found: bool, name: str) -> None:

@@ -19,7 +19,7 @@ import httpio.link
 import httpio.pipelining
 import httpio.sending
 import httpio.waiting
-from conftest import Authority
+from conftest import Authority, Contexts
 from httpio import (
     POLLIN,
     POLLOUT,
@@ -37,15 +37,6 @@ from servers.scripted import Peer, Scripted, answers, server_context
 
 BIG = 24 << 20
 """More than the sockets of two ends can hold."""
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
-
-
-@pytest.fixture(params=["plain", "tls"])
-def contexts(request: pytest.FixtureRequest, authority: Authority) -> Contexts:
-    if request.param == "plain":
-        return None, None
-    return server_context(authority.chain, authority.key), ssl.create_default_context(cafile=authority.ca)
 
 
 class Watched:
@@ -225,9 +216,7 @@ def send_all(conn: HTTPConnection, kind: str) -> None:
         (200, True, "close"),
     ],
 )
-def test_an_early_answer_stops_the_body(
-    kind: str, status: int, close: bool, end: str, contexts: Contexts
-) -> None:
+def test_an_early_answer_stops_the_body(kind: str, status: int, close: bool, end: str, contexts: Contexts) -> None:
     """It is returned, whatever the peer does behind it; and the connection is not used any more."""
     over = threading.Event()
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from conftest import Authority
+from conftest import Authority, Contexts
 from exchange import (
     ANSWERS,
     ENDS,
@@ -42,9 +42,6 @@ from servers.scripted import WAIT, Peer, Scripted, Seen, server_context
 End = Callable[[Peer], None]
 
 CUTS = range(len(WIRE) + 1)
-
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 
 
 class Kind(NamedTuple):

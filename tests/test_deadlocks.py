@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Authority
+from conftest import Authority, Contexts
 from deadlocks_client import SIZE, Exchanges, answer, blocks, go, run_example, upload
 from httpio import ConnectionTimedOut, HTTPConnection, PollNeeded
 from servers.scripted import Peer, Scripted, server_context
@@ -57,9 +57,6 @@ class Store:
         """Answer with what came, from its end to its beginning."""
         while (seen := peer.request()) is not None:
             peer.answer(seen.body[::-1])
-
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -19,7 +19,7 @@ import pytest
 import awkward
 import httpio.window
 from awkward import Habits
-from conftest import Authority
+from conftest import Authority, Contexts
 from faces import FACES, Got
 from httpio import (
     BodyFollowing,
@@ -40,8 +40,6 @@ BIG = 24 << 20
 """More than the sockets of two ends can hold."""
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -16,25 +16,15 @@ from typing import Any
 
 import pytest
 
-from conftest import Authority, Serve, ServeApache, ServeHAProxy
+from conftest import Authority, Contexts, Serve, ServeApache, ServeHAProxy
 from httpio import BodyFollowing, ConnectionClosed, HTTPConnection, HTTPResponse, Request
 from kernel import sent
 from servers.process import ServerProcess
-from servers.scripted import Peer, Scripted, server_context
+from servers.scripted import Peer, Scripted
 
 SIZE = 64 << 20
 """Many times what the sockets of two ends hold."""
 PIECE = 1 << 20
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
-
-
-@pytest.fixture(params=["plain", "tls"])
-def contexts(request: pytest.FixtureRequest, authority: Authority) -> Contexts:
-    """The server's and the client's."""
-    if request.param == "plain":
-        return None, None
-    return server_context(authority.chain, authority.key), ssl.create_default_context(cafile=authority.ca)
 
 
 class Upload:

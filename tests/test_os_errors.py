@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Authority
+from conftest import Authority, Contexts
 from exchange import (
     PATHS,
     WIRE,
@@ -44,8 +44,6 @@ from faults import (
 )
 from httpio import BodyFollowing, ConnectionClosed, HTTPConnection, HTTPError, InvalidResponse, Request, fetch
 from servers.scripted import WAIT, Peer, Scripted, answers, server_context
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 
 
 def places(*names: str) -> Any:

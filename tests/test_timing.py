@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import select
-import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 import awkward
 import corpus
 from awkward import Habits
-from conftest import Authority
+from conftest import Contexts
 from faces import FACES, READERS, read_by
 from httpio import (
     BodyFollowing,
@@ -29,21 +28,11 @@ from httpio import (
 )
 from servers.canned import Canned
 from servers.objects import content
-from servers.scripted import Peer, Scripted, server_context
+from servers.scripted import Peer, Scripted
 from test_cases import assert_row, converse
 
 BIG = 24 << 20
 """More than the sockets of two ends can hold."""
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
-
-
-@pytest.fixture(params=["plain", "tls"])
-def contexts(request: pytest.FixtureRequest, authority: Authority) -> Contexts:
-    """The server's and the client's."""
-    if request.param == "plain":
-        return None, None
-    return server_context(authority.chain, authority.key), ssl.create_default_context(cafile=authority.ca)
 
 
 class Clock:

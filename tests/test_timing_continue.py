@@ -4,7 +4,6 @@ request gets its own answer. `test_continue.py` has the real servers."""
 from __future__ import annotations
 
 import io
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +13,7 @@ import pytest
 
 import awkward
 from awkward import Habits
-from conftest import Authority
+from conftest import Contexts
 from httpio import (
     BodyFollowing,
     ConnectionClosed,
@@ -25,7 +24,7 @@ from httpio import (
     StateError,
     fetch,
 )
-from servers.scripted import Peer, Scripted, server_context
+from servers.scripted import Peer, Scripted
 
 CONTENT = bytes(range(256)) * 200
 KINDS = ["following", "bytes", "file", "iterable"]
@@ -39,17 +38,6 @@ STORED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstored"
 def refusal(status: int, close: bool = False) -> bytes:
     field = "Connection: close\r\n" if close else ""
     return f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\n{field}\r\nno".encode()
-
-
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
-
-
-@pytest.fixture(params=["plain", "tls"])
-def contexts(request: pytest.FixtureRequest, authority: Authority) -> Contexts:
-    """The server's and the client's."""
-    if request.param == "plain":
-        return None, None
-    return server_context(authority.chain, authority.key), ssl.create_default_context(cafile=authority.ca)
 
 
 class Server:

@@ -15,25 +15,15 @@ import pytest
 
 import awkward
 from awkward import Habits
-from conftest import Authority
+from conftest import Authority, Contexts
 from faces import FACES
 from httpio import ConnectionClosed, HTTPConnection, Request
 from servers.objects import content
 from servers.scripted import Peer, Scripted, answers, server_context
 
-Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
-
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 FIRST = OK + b"Content-Length: 5\r\n\r\nfirst"
-
-
-@pytest.fixture(params=["plain", "tls"])
-def contexts(request: pytest.FixtureRequest, authority: Authority) -> Contexts:
-    """The server's and the client's."""
-    if request.param == "plain":
-        return None, None
-    return server_context(authority.chain, authority.key), ssl.create_default_context(cafile=authority.ca)
 
 
 def readable(conn: HTTPConnection) -> None:
