@@ -681,3 +681,20 @@ def test_results_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
         for taken, _ in enumerate(fetch(urls(), timeout=20)):
             assert drawn - taken <= 4 * MAX_DEPTH
     assert taken == 4999
+
+
+def test_bodies_are_drawn_as_they_can_be_sent() -> None:
+    """Uploads that are made when they are drawn do not pile up."""
+    drawn = 0
+
+    def uploads(url: str) -> Iterator[Request]:
+        nonlocal drawn
+        for number in range(100):
+            drawn += 1
+            yield Request("PUT", f"{url}/{number}", body=bytes(500_000))
+
+    with Scripted(lambda peer: [peer.answer() for _ in iter(peer.request, None)]) as server:
+        for count, result in enumerate(fetch(uploads(server.url), timeout=15)):
+            assert result.status == 200
+            assert drawn - count <= 8
+    assert drawn == 100

@@ -17,7 +17,7 @@ from httpio.exceptions import InvalidResponse, Unanswered, UnsupportedResponse
 from httpio.headers import encode_fields
 from httpio.messages import Request
 
-__all__ = ["Backlog", "Failure", "Window"]
+__all__ = ["MOST_BODIES", "Backlog", "Failure", "Window", "body_size"]
 
 MAX_DEPTH = 256
 """Requests out at once, at most, where the caller sets no depth."""
@@ -62,14 +62,14 @@ class Backlog:
             item = self._back.popleft()
             drawn.append(item)
             if type(item) is not str:
-                bodies -= _body_size(item)
+                bodies -= body_size(item)
         if len(drawn) < count and bodies > 0 and self.error is None:
             try:
                 # Item by item: what the iterable gave before it raised is kept.
                 for item in self.fresh(count - len(drawn)):
                     drawn.append(item)
                     if type(item) is not str:
-                        bodies -= _body_size(item)
+                        bodies -= body_size(item)
                         if bodies <= 0:
                             break
             except Exception as exc:
@@ -178,7 +178,7 @@ class Window:
                     index = 1
                 backlog.put_back(drawn[index:])
                 return drawn[:index]
-            if type(item) is not str and (size := _body_size(item)):
+            if type(item) is not str and (size := body_size(item)):
                 self._bodies.append((self.done + in_flight + index, size))
                 self._body_bytes += size
         return drawn
@@ -293,7 +293,7 @@ class Window:
         self._in_window = 0
 
 
-def _body_size(request: object) -> int:
+def body_size(request: object) -> int:
     """Bytes of a request's body that are in memory."""
     body = getattr(request, "body", None)
     return memoryview(body).nbytes if isinstance(body, bytes | bytearray | memoryview) else 0

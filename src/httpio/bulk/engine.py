@@ -23,7 +23,7 @@ from httpio.pipelining import Outcome, Pipeline
 from httpio.urls import Origin, split_url
 from httpio.version import VERSION
 from httpio.waiting import PollNeeded, Step, wait_any
-from httpio.window import Backlog, Failure, Window
+from httpio.window import MOST_BODIES, Backlog, Failure, Window, body_size
 
 __all__ = ["Job", "fetch", "transfer"]
 
@@ -148,9 +148,10 @@ class _LaneBacklog(Backlog):
 
     def fresh(self, count: int) -> Iterator[str | Request]:
         lane = self.lane
-        while len(lane.queue) < count and self.engine.draw():
-            pass
-        for _ in range(min(count, len(lane.queue))):
+        for _ in range(count):
+            while not lane.queue:
+                if not self.engine.draw():
+                    return
             task = lane.queue.popleft()
             lane.out.append(task)
             self.engine.queued -= 1
@@ -235,6 +236,7 @@ class _Engine:
         if self._exhausted or self.queued >= LOOK_AHEAD:
             return False
         drawn = False
+        bodies = 0
         for _ in range(DRAWN_AT_ONCE):
             try:
                 task = next(self._tasks, None)
@@ -256,9 +258,12 @@ class _Engine:
                 continue
             lane.queue.append(task)
             self.queued += 1
+            bodies += body_size(task.job.request)
             if lane.asleep:
                 lane.asleep = False
                 self._waiting.append(lane)
+            if bodies >= MOST_BODIES:
+                break
         return drawn
 
     def _open_lane(self, origin: Origin) -> _Lane:
