@@ -33,6 +33,7 @@ from httpio import (
     StateError,
     UnsupportedResponse,
 )
+from httpio.states import Sending
 from servers.scripted import Peer, Scripted, answers, server_context
 
 BIG = 24 << 20
@@ -662,3 +663,15 @@ def test_a_source_left_half_way_breaks_the_connection(contexts: Contexts) -> Non
         with pytest.raises(ConnectionClosed):
             conn.send_request("GET", "/never")
         conn.close()
+
+
+def test_what_is_stuck_where_nothing_more_is_wanted_is_not_waited_for() -> None:
+    """A record that TLS could not send counts as sent; a sender that went on for it would turn in a circle."""
+    with Scripted(answers) as server, HTTPConnection("127.0.0.1", server.port, timeout=10) as conn:
+        conn.connect()
+        link = conn._link
+        assert link.transport is not None
+        link.transport.stuck = True
+        assert not link.flush()
+        link.protocol.sending = Sending.STOPPED
+        assert link.flush()

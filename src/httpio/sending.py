@@ -264,6 +264,8 @@ class Sender(Endpoint):
                         unheard = 0
                         if not self.look():
                             return True
+                if protocol.sending in _STOPPED:
+                    return True
                 if transport.stuck:
                     transport.try_send(b"")
                     if transport.stuck:
@@ -339,10 +341,10 @@ class Sender(Endpoint):
         rest pointless."""
         if self._sending:
             raise StateError("another thread is sending on this connection")
-        self._sending = True
         need: PollNeeded | None = None
         protocol = self.protocol
         try:
+            self._sending = True
             while not self.flush() or protocol.held is not None:
                 bell = self._bell
                 if bell is None:
