@@ -83,6 +83,8 @@ class Link(Sender):
                     return None
             finally:
                 self._reading = False
+                if self._bell is not None:
+                    self._bell.ring()
         return self._first_ready()
 
     def co_next_response(self) -> Step[HTTPResponse]:
