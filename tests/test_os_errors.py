@@ -354,6 +354,7 @@ def test_a_call_that_would_block(tls: bool, kind: str, contexts: Contexts, fault
 def seen_in_time(server: Scripted, begun: float) -> list[str]:
     """The targets of all requests; nobody has waited for what was not sent."""
     assert monotonic() - begun < PATIENCE
+    server.settle(server.connections, last=False)
     return server.targets()
 
 

@@ -235,11 +235,12 @@ class Scripted:
         self._threads[0].start()
         return self
 
-    def settle(self, connections: int = 0) -> None:
-        """Wait until so many connections have come, and the scripts of all have ended."""
+    def settle(self, connections: int = 0, last: bool = True) -> None:
+        """Wait until so many connections have come, and the scripts of all have ended; of all but the last, which may
+        be in use, where *last* is False."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self._threads) > connections, WAIT)
-        for thread in self._threads[1:]:
+        for thread in self._threads[1:] if last else self._threads[1:-1]:
             thread.join(WAIT)
             assert not thread.is_alive()
 
