@@ -15,7 +15,7 @@ import pytest
 from conftest import Authority
 from httpio import BodyFollowing, ConnectionClosed, ExcessBodyData, HTTPConnection, StateError
 from httpio.waiting import run
-from servers.scripted import Peer, answers
+from servers.scripted import Peer, Scripted, answers
 from serving import BIG, DATA, WAYS, Serve, answered, serving
 
 
@@ -233,3 +233,19 @@ def test_closing_inside_an_iterable(served: Serve) -> None:
         conn.send_request("PUT", "/", body=body())
     answered(conn)
     assert server.connections == 2
+
+
+def test_a_partial_write_that_is_interrupted() -> None:
+    """Between the send and its note, so that nobody can say how much of the body has gone."""
+
+    def interrupt(size: int) -> None:
+        raise KeyboardInterrupt
+
+    with Scripted(lambda peer: peer.drain()) as server, HTTPConnection("127.0.0.1", server.port, timeout=10) as conn:
+        conn.send_request("PUT", "/", body=BodyFollowing(10))
+        conn._link.protocol.wrote = interrupt  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            conn.write(b"12345", partial=True)
+        del conn._link.protocol.wrote
+        with pytest.raises(ConnectionClosed):
+            conn.write(b"12345", partial=True)

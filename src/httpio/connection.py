@@ -4,9 +4,9 @@ the step."""
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, ParamSpec, TypeVar, overload
 
 from httpio.exceptions import ConnectionClosed, StateError
 from httpio.face import Face
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["HTTPConnection"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class HTTPConnection(Face):
@@ -51,16 +52,20 @@ class HTTPConnection(Face):
     connection stays broken until `connect` or `close`.
     """
 
-    def _run(self, step: Step[T]) -> T:
-        """Run a step to its end. What interrupts it, such as Ctrl-C, may do so between any two instructions: where the
+    def _guarded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What *call* returns. What interrupts it, such as Ctrl-C, may do so between any two instructions: where the
         connection then stands cannot be told, and it is not used any more."""
         try:
-            return run(step)
+            return call(*args, **kwargs)
         except Exception:
             raise
         except BaseException:
             self._link.interrupt()
             raise
+
+    def _run(self, step: Step[T]) -> T:
+        """Run a step to its end."""
+        return self._guarded(run, step)
 
     # -- connecting --
 
@@ -198,14 +203,7 @@ class HTTPConnection(Face):
         link = self._link
         simple = method == "GET" and body is None and not (headers or expect100 or via_cofun) and trailers is None
         if simple and link.transport is not None and type(path) is str and not (self._pipeline or link.refused):
-            try:
-                if not link.put_request(path):
-                    run(link.co_flush())
-            except Exception:
-                raise
-            except BaseException:
-                link.interrupt()
-                raise
+            self._guarded(self._send_plain, path)
             return None
         self._refuse_in_pipeline()
         request = Request(method, path, headers, body, trailers=trailers)
@@ -214,6 +212,11 @@ class HTTPConnection(Face):
             return self._send_watching(self._co_send(request, expect100 or None))
         self._run(self._co_send(request, expect100 or None))
         return None
+
+    def _send_plain(self, path: str) -> None:
+        """A GET without fields of its own, on a connection that is there."""
+        if not self._link.put_request(path):
+            run(self._link.co_flush())
 
     def _send_watching(self, step: Step[None]) -> Generator[None, None, None]:
         """Run a step that sends; yields whenever response data can be read."""
@@ -246,7 +249,7 @@ class HTTPConnection(Face):
         """
         if partial:
             self._refuse_in_pipeline()
-            return self._link.put_some(buf)
+            return self._guarded(self._link.put_some, buf)
         return self._run(self.co_write(buf))
 
     def co_sendfile(self, fh: BinaryIO) -> Step[int]:
@@ -311,14 +314,11 @@ class HTTPConnection(Face):
         """
         if self._pipeline is not None:
             self._refuse_in_pipeline()
+        return self._guarded(self._next_response)
+
+    def _next_response(self) -> HTTPResponse:
         link = self._link
-        try:
-            return link.wait_once() or link.next_ready() or run(link.co_next_response())
-        except Exception:
-            raise
-        except BaseException:
-            link.interrupt()
-            raise
+        return link.wait_once() or link.next_ready() or run(link.co_next_response())
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
         """As `read`."""
@@ -355,14 +355,11 @@ class HTTPConnection(Face):
         if link.current is None:
             link.check_not_closed_inside()
             return b""
-        try:
-            content = link.read_now(BUFFER_SIZE)
-            return content if link.current is None else content + run(self.co_readall())
-        except Exception:
-            raise
-        except BaseException:
-            link.interrupt()
-            raise
+        return self._guarded(self._read_rest)
+
+    def _read_rest(self) -> bytes:
+        content = self._link.read_now(BUFFER_SIZE)
+        return content if self._link.current is None else content + run(self.co_readall())
 
     def co_discard(self) -> Step[None]:
         """As `discard`."""

@@ -72,7 +72,6 @@ class Protocol:
         """What follows the target in the head of a GET request without fields of its own."""
         self.outbox: deque[Outgoing] = deque()
         """What the transport is to take, in order."""
-        self._frame: Frame | None = None
         self.chunked = False
         """Whether the body being sent goes out in chunks."""
         self._body_left: int | None = 0
@@ -128,7 +127,6 @@ class Protocol:
         self.unwanted = False
         self._early = None
         if ahead or frame.expects:
-            self._frame = frame
             self.chunked = frame.length is None
             self._body_left = frame.length
             if self.chunked and isinstance(body, BodyFollowing):
@@ -243,7 +241,6 @@ class Protocol:
 
     def _end_body(self) -> None:
         self._move(Send.END)
-        self._frame = None
         self.unfinished = False
 
     @property
@@ -282,7 +279,7 @@ class Protocol:
                 self.unfinished = False
                 last.request_complete = False
                 self._move(Send.REFUSE if last.persistent else Send.STOP)
-                self._frame = self.held = None
+                self.held = None
             elif not last.persistent:
                 self._stop()
         elif self._is_going_out():
@@ -326,7 +323,7 @@ class Protocol:
         """Nothing more is sent on this connection; what waits in the outbox never will be."""
         if self.sending is not Sending.BROKEN:
             self._move(Send.STOP)
-        self._frame = self.held = None
+        self.held = None
 
     @property
     def alive(self) -> bool:

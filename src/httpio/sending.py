@@ -16,13 +16,10 @@ from httpio.framing import BodyKind, FilePart, encode_get, file_length, pieces
 from httpio.messages import HTTPResponse, Request, Trailers
 from httpio.protocol import Outgoing
 from httpio.states import Sending
-from httpio.transport import HANG_UP, Bell, Transport
+from httpio.transport import HANG_UP, SENT_AT_ONCE, Bell, Transport
 from httpio.waiting import POLLIN, PollNeeded, Step
 
 __all__ = ["Sender"]
-
-LISTEN_EVERY = 1024 * 1024
-"""Bytes of a body after which it is looked whether an answer has come, where the peer takes them without a pause."""
 
 PARTIAL_CHUNK = 16 * 1024
 """Bytes of one chunk that a partial write makes: it is taken whole."""
@@ -260,7 +257,7 @@ class Sender(Endpoint):
                     else:
                         first.take(taken)
                     unheard += taken
-                    if unheard >= LISTEN_EVERY:
+                    if unheard >= SENT_AT_ONCE:  # and the peer takes on: it may have answered all the same
                         unheard = 0
                         if not self.look():
                             return True

@@ -22,7 +22,7 @@ from httpio.waiting import POLLIN, POLLOUT, waiter
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["HANG_UP", "Bell", "TLSTransport", "Transport", "open_transport"]
+__all__ = ["HANG_UP", "SENT_AT_ONCE", "Bell", "TLSTransport", "Transport", "open_transport"]
 
 HANG_UP: int = getattr(select, "POLLRDHUP", 0)
 """For poll: the peer has sent its last byte. 0 where the system does not tell."""
