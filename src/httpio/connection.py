@@ -1,5 +1,4 @@
-"""HTTPConnection: each call as a generator step (``co_`` and its name), and as a blocking call that runs
-the step."""
+"""HTTPConnection: each step as a blocking call, and what is there for speed and for io."""
 
 from __future__ import annotations
 
@@ -8,16 +7,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, ParamSpec, TypeVar, overload
 
-from httpio.exceptions import ConnectionClosed, StateError
-from httpio.face import Face
-from httpio.framing import frame_request
 from httpio.headers import FieldsLike
 from httpio.link import BUFFER_SIZE
 from httpio.messages import Body, HTTPResponse, Request, Trailers
 from httpio.pipelining import Pipeline
-from httpio.transport import Transport
+from httpio.steps import Steps
 from httpio.waiting import POLLIN, PollNeeded, Step, run
-from httpio.window import Failure, Window
+from httpio.window import Window
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,7 +24,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class HTTPConnection(Face):
+class HTTPConnection(Steps):
     """One HTTP/1.1 connection, which may carry many requests before their answers are read.
 
     *hostname*, *port*: the peer; without a port 80, or 443 with an *ssl_context*. *timeout*: seconds
@@ -69,11 +65,6 @@ class HTTPConnection(Face):
 
     # -- connecting --
 
-    def co_connect(self) -> Step[None]:
-        """As `connect`."""
-        self._refuse_in_pipeline()
-        return self._link.co_connect()
-
     def connect(self) -> None:
         """Connect, or connect anew: whatever was outstanding is given up.
 
@@ -91,58 +82,17 @@ class HTTPConnection(Face):
     ) -> None:
         self.close()
 
-    def co_get_ssl_peercert(self, binary_form: bool = False) -> Step[dict[str, Any] | bytes | None]:
-        """As `get_ssl_peercert`."""
-        return None if self.ssl_context is None else (yield from self._co_transport()).peer_certificate(binary_form)
-
     def get_ssl_peercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it: a dict, or DER bytes with *binary_form*;
         None without TLS. Connects where that was not done."""
         return self._run(self.co_get_ssl_peercert(binary_form))
-
-    def co_get_ssl_cipher(self) -> Step[tuple[str, str, int] | None]:
-        """As `get_ssl_cipher`."""
-        return None if self.ssl_context is None else (yield from self._co_transport()).cipher()
 
     def get_ssl_cipher(self) -> tuple[str, str, int] | None:
         """The cipher in use: its name, the version of TLS, and the bits of its secret; None without TLS. Connects where
         that was not done."""
         return self._run(self.co_get_ssl_cipher())
 
-    def _co_transport(self) -> Step[Transport]:
-        link = self._link
-        if link.transport is None:
-            yield from self.co_connect()
-        assert link.transport is not None
-        return link.transport
-
     # -- sending --
-
-    def co_send_request(
-        self,
-        method: str,
-        path: str,
-        headers: FieldsLike = None,
-        body: Body = None,
-        expect100: bool = False,
-        *,
-        trailers: Trailers = None,
-    ) -> Step[None]:
-        """As `send_request`."""
-        self._refuse_in_pipeline()
-        yield from self._co_send(Request(method, path, headers, body, trailers=trailers), expect100 or None)
-
-    def _co_send(self, request: Request, expect: bool | None) -> Step[None]:
-        link = self._link
-        if link.transport is None or link.refused:
-            self._check(request, expect)  # what is wrong with it must not cost a connection
-            yield from link.co_connect()
-        if not link.put_request(request, expect):
-            yield from link.co_flush()
-
-    def _check(self, request: Request, expect: bool | None) -> None:
-        defaults = self._link.target.defaults
-        frame_request(request.method, request.path, request.headers, request.body, defaults, request.trailers, expect)
 
     @overload
     def send_request(
@@ -231,13 +181,6 @@ class HTTPConnection(Face):
             if self.buffered or transport.arrived(0):
                 yield
 
-    def co_write(self, buf: bytes | bytearray | memoryview) -> Step[int]:
-        """As `write`."""
-        self._refuse_in_pipeline()
-        self._link.put_body(buf)
-        yield from self._link.co_flush()
-        return memoryview(buf).nbytes
-
     def write(self, buf: bytes | bytearray | memoryview, partial: bool = False) -> int:
         """Send the next bytes of a body that `BodyFollowing` announced; returns how many were taken: all.
 
@@ -247,20 +190,7 @@ class HTTPConnection(Face):
         body is being sent, or when it waits for 100 (Continue); ConnectionClosed also when an answer has come
         that makes the rest pointless: `read_response` gives it.
         """
-        if partial:
-            self._refuse_in_pipeline()
-            return self._guarded(self._link.put_some, buf)
-        return self._run(self.co_write(buf))
-
-    def co_sendfile(self, fh: BinaryIO) -> Step[int]:
-        """As `sendfile`."""
-        self._refuse_in_pipeline()
-        link = self._link
-        before = link.protocol.written
-        link.put_file(fh)
-        yield from link.co_flush()
-        link.refuse_unwanted()
-        return link.protocol.written - before
+        return self._run(self.co_write(buf, partial))
 
     def sendfile(self, fh: BinaryIO) -> int:
         """Send a binary file, from where it stands to its end, as the next part of a body that `BodyFollowing`
@@ -270,12 +200,6 @@ class HTTPConnection(Face):
         """
         return self._run(self.co_sendfile(fh))
 
-    def co_end_body(self, trailers: Trailers = None) -> Step[None]:
-        """As `end_body`."""
-        self._refuse_in_pipeline()
-        self._link.put_end(trailers)
-        yield from self._link.co_flush()
-
     def end_body(self, trailers: Trailers = None) -> None:
         """End a body of unknown length, which goes out in chunks. *trailers*: fields that follow it, in place of those
         that `send_request` was given.
@@ -284,24 +208,11 @@ class HTTPConnection(Face):
         """
         self._run(self.co_end_body(trailers))
 
-    def co_flush(self) -> Step[None]:
-        """As `flush`."""
-        if self._link.transport is not None:
-            yield from self._link.co_flush()
-
     def flush(self) -> None:
         """Send what partial writes have left waiting."""
         self._run(self.co_flush())
 
     # -- receiving --
-
-    def co_read_response(self) -> Step[HTTPResponse]:
-        """As `read_response`."""
-        self._refuse_in_pipeline()
-        link = self._link
-        if link.sends and not link.parser.waiting_count:
-            yield from link.co_await_request()
-        return link.next_ready() or (yield from link.co_next_response())
 
     def read_response(self) -> HTTPResponse:
         """The response to the oldest outstanding request, once its header section is here; its body is
@@ -320,34 +231,15 @@ class HTTPConnection(Face):
         link = self._link
         return link.wait_once() or link.next_ready() or run(link.co_next_response())
 
-    def co_read(self, len_: int | None = None) -> Step[bytes]:
-        """As `read`."""
-        if len_ is None or len_ < 0:
-            return (yield from self.co_readall())
-        return (yield from self._link.co_read(min(len_, BUFFER_SIZE))) if len_ else b""
-
     def read(self, len_: int | None = None) -> bytes:
         """Read at most *len_* bytes of content, as soon as there are any; None: all. ``b""``: the body has
         ended."""
         return self._run(self.co_read(len_))
 
-    def co_readinto(self, buf: WriteableBuffer) -> Step[int]:
-        """As `readinto`."""
-        target = memoryview(buf).cast("B")
-        return (yield from self._link.co_readinto(target)) if target else 0
-
     def readinto(self, buf: WriteableBuffer) -> int:
         """Read content into a writable buffer; returns how many bytes, at least one. 0: the body has
         ended."""
         return self._run(self.co_readinto(buf))
-
-    def co_readall(self) -> Step[bytes]:
-        """As `readall`."""
-        parts = []
-        while self._link.current is not None:
-            parts.append((yield from self._link.co_read(BUFFER_SIZE)))
-        self._link.check_not_closed_inside()
-        return b"".join(parts)
 
     def readall(self) -> bytes:
         """Read what is left of the content."""
@@ -359,36 +251,11 @@ class HTTPConnection(Face):
 
     def _read_rest(self) -> bytes:
         content = self._link.read_now(BUFFER_SIZE)
-        return content if self._link.current is None else content + run(self.co_readall())
-
-    def co_discard(self) -> Step[None]:
-        """As `discard`."""
-        link = self._link
-        if link.current is not None:
-            view = memoryview(bytearray(BUFFER_SIZE))
-            while link.current is not None:
-                yield from link.co_readinto(view)
-        link.check_not_closed_inside()
+        return content if self._link.current is None else run(self._co_rest(content))
 
     def discard(self) -> None:
         """Read what is left of the content, and drop it."""
         self._run(self.co_discard())
-
-    def co_write_to(self, fh: BinaryIO) -> Step[int]:
-        """As `write_to`."""
-        link = self._link
-        total = 0
-        view = memoryview(bytearray(BUFFER_SIZE if link.current is not None else 0))
-        while link.current is not None:
-            moved = yield from link.co_splice(fh)
-            total += moved
-            if link.current is None or moved:
-                continue
-            count = yield from link.co_readinto(view)
-            total += count
-            _write_all(fh, view[:count])
-        link.check_not_closed_inside()
-        return total
 
     def write_to(self, fh: BinaryIO) -> int:
         """Write what is left of the content to a binary file; returns how many bytes.
@@ -397,12 +264,6 @@ class HTTPConnection(Face):
         *fh* raises passes through, and what was read for it is lost.
         """
         return self._run(self.co_write_to(fh))
-
-    def co_read_raw(self, size: int) -> Step[bytes]:
-        """As `read_raw`."""
-        if size < 1:
-            raise ValueError("read_raw() reads at least one byte")
-        return self._link.co_receive_raw(size)
 
     def read_raw(self, size: int) -> bytes:
         """Bytes as they came, at most *size*, whatever they mean; ``b""``: the peer has closed.
@@ -459,32 +320,10 @@ class HTTPConnection(Face):
         self._check_idle()
         return self._responses(Pipeline(self._link, requests, Window(depth), body_limit))
 
-    def _check_idle(self) -> None:
-        self._refuse_in_pipeline()
-        if self.response_pending() or self._link.protocol.sends_body:
-            raise StateError("a pipeline begins when nothing is outstanding")
-
     def _responses(self, pipeline: Pipeline) -> Iterator[HTTPResponse]:
-        self._check_idle()
-        try:
-            self._pipeline = pipeline
+        with self._in_pipeline(pipeline):
             while batch := self._run(pipeline.co_next()):
-                for outcome in batch:
-                    if isinstance(outcome, Failure):
-                        raise outcome.error
-                    if outcome.body is None:
-                        pipeline.read_next(outcome)
-                    yield outcome
-                    if self._pipeline is not pipeline:
-                        raise ConnectionClosed("the connection was closed inside its pipeline")
-        finally:
-            try:
-                if self._pipeline is pipeline:
-                    self._pipeline = None
-                pipeline.close()
-            except BaseException:
-                self._link.interrupt()
-                raise
+                yield from self._hand_out(pipeline, batch)
 
 
 class _Content(io.RawIOBase):
@@ -498,14 +337,3 @@ class _Content(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         return self._connection.readinto(buffer)
-
-
-def _write_all(fh: BinaryIO, data: memoryview) -> None:
-    """Write all of *data*, in as many writes as *fh* wants."""
-    while data:
-        written = fh.write(data)
-        if written is None:  # what only looks like a file often does not say
-            return
-        if written == 0:
-            raise OSError("the file to write to takes nothing")
-        data = data[written:]

@@ -1,0 +1,236 @@
+"""What a connection does, as generator steps: each call's name with ``co_`` before it. They yield `PollNeeded` where
+they would block, and return the call's result; `connection.py` and `aio.py` run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from httpio.exceptions import ConnectionClosed, StateError
+from httpio.face import Face
+from httpio.framing import frame_request
+from httpio.headers import FieldsLike
+from httpio.link import BUFFER_SIZE
+from httpio.messages import Body, HTTPResponse, Request, Trailers
+from httpio.pipelining import Outcome, Pipeline
+from httpio.transport import Transport
+from httpio.waiting import Step
+from httpio.window import Failure
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["Steps"]
+
+
+class Steps(Face):
+    """A connection whose calls are steps: for arguments, results and errors see the same names of `HTTPConnection`."""
+
+    # -- connecting --
+
+    def co_connect(self) -> Step[None]:
+        """As `HTTPConnection.connect`."""
+        self._refuse_in_pipeline()
+        return self._link.co_connect()
+
+    def co_get_ssl_peercert(self, binary_form: bool = False) -> Step[dict[str, Any] | bytes | None]:
+        """As `HTTPConnection.get_ssl_peercert`."""
+        return None if self.ssl_context is None else (yield from self._co_transport()).peer_certificate(binary_form)
+
+    def co_get_ssl_cipher(self) -> Step[tuple[str, str, int] | None]:
+        """As `HTTPConnection.get_ssl_cipher`."""
+        return None if self.ssl_context is None else (yield from self._co_transport()).cipher()
+
+    def _co_transport(self) -> Step[Transport]:
+        link = self._link
+        if link.transport is None:
+            yield from self.co_connect()
+        assert link.transport is not None
+        return link.transport
+
+    # -- sending --
+
+    def co_send_request(
+        self,
+        method: str,
+        path: str,
+        headers: FieldsLike = None,
+        body: Body = None,
+        expect100: bool = False,
+        *,
+        trailers: Trailers = None,
+    ) -> Step[None]:
+        """As `HTTPConnection.send_request`."""
+        self._refuse_in_pipeline()
+        if method == "GET" and body is None and not (headers or expect100) and trailers is None and type(path) is str:
+            return self._co_get(path)
+        return self._co_send(Request(method, path, headers, body, trailers=trailers), expect100 or None)
+
+    def _co_get(self, path: str) -> Step[None]:
+        """Send a GET without fields of its own."""
+        link = self._link
+        if link.transport is None or link.refused:
+            yield from self._co_send(Request("GET", path), None)
+        elif not link.put_request(path):
+            yield from link.co_flush()
+
+    def _co_send(self, request: Request, expect: bool | None) -> Step[None]:
+        link = self._link
+        if link.transport is None or link.refused:
+            self._check(request, expect)  # what is wrong with it must not cost a connection
+            yield from link.co_connect()
+        if not link.put_request(request, expect):
+            yield from link.co_flush()
+
+    def _check(self, request: Request, expect: bool | None) -> None:
+        defaults = self._link.target.defaults
+        frame_request(request.method, request.path, request.headers, request.body, defaults, request.trailers, expect)
+
+    def co_write(self, buf: bytes | bytearray | memoryview, partial: bool = False) -> Step[int]:
+        """As `HTTPConnection.write`."""
+        self._refuse_in_pipeline()
+        if partial:
+            return self._link.put_some(buf)
+        self._link.put_body(buf)
+        yield from self._link.co_flush()
+        return memoryview(buf).nbytes
+
+    def co_sendfile(self, fh: BinaryIO) -> Step[int]:
+        """As `HTTPConnection.sendfile`."""
+        self._refuse_in_pipeline()
+        link = self._link
+        before = link.protocol.written
+        link.put_file(fh)
+        yield from link.co_flush()
+        link.refuse_unwanted()
+        return link.protocol.written - before
+
+    def co_end_body(self, trailers: Trailers = None) -> Step[None]:
+        """As `HTTPConnection.end_body`."""
+        self._refuse_in_pipeline()
+        self._link.put_end(trailers)
+        yield from self._link.co_flush()
+
+    def co_flush(self) -> Step[None]:
+        """As `HTTPConnection.flush`."""
+        if self._link.transport is not None:
+            yield from self._link.co_flush()
+
+    # -- receiving --
+
+    def co_read_response(self) -> Step[HTTPResponse]:
+        """As `HTTPConnection.read_response`."""
+        self._refuse_in_pipeline()
+        link = self._link
+        if link.sends and not link.parser.waiting_count:
+            yield from link.co_await_request()
+        return link.next_ready() or (yield from link.co_next_response())
+
+    def co_read(self, len_: int | None = None) -> Step[bytes]:
+        """As `HTTPConnection.read`."""
+        if len_ is None or len_ < 0:
+            return (yield from self.co_readall())
+        return (yield from self._link.co_read(min(len_, BUFFER_SIZE))) if len_ else b""
+
+    def co_readinto(self, buf: WriteableBuffer) -> Step[int]:
+        """As `HTTPConnection.readinto`."""
+        target = memoryview(buf).cast("B")
+        return (yield from self._link.co_readinto(target)) if target else 0
+
+    def co_readall(self) -> Step[bytes]:
+        """As `HTTPConnection.readall`."""
+        return self._co_rest(b"")
+
+    def _co_rest(self, content: bytes) -> Step[bytes]:
+        """*content*, and what follows it."""
+        link = self._link
+        parts = [content]
+        try:
+            while link.current is not None:
+                parts.append((yield from link.co_read(BUFFER_SIZE)))
+        except BaseException:
+            if any(parts):
+                link.break_off()  # it is lost: what follows must not pass for the whole
+            raise
+        link.check_not_closed_inside()
+        return b"".join(parts)
+
+    def co_discard(self) -> Step[None]:
+        """As `HTTPConnection.discard`."""
+        link = self._link
+        if link.current is not None:
+            view = memoryview(bytearray(BUFFER_SIZE))
+            while link.current is not None:
+                yield from link.co_readinto(view)
+        link.check_not_closed_inside()
+
+    def co_write_to(self, fh: BinaryIO) -> Step[int]:
+        """As `HTTPConnection.write_to`."""
+        link = self._link
+        total = 0
+        view = memoryview(bytearray(BUFFER_SIZE if link.current is not None else 0))
+        while link.current is not None:
+            moved = yield from link.co_splice(fh)
+            total += moved
+            if link.current is None or moved:
+                continue
+            count = yield from link.co_readinto(view)
+            total += count
+            _write_all(fh, view[:count])
+        link.check_not_closed_inside()
+        return total
+
+    def co_read_raw(self, size: int) -> Step[bytes]:
+        """As `HTTPConnection.read_raw`."""
+        if size < 1:
+            raise ValueError("read_raw() reads at least one byte")
+        return self._link.co_receive_raw(size)
+
+    closed = False
+    """Always False: a connection that was closed can be used again."""
+
+    # -- many --
+
+    @contextmanager
+    def _in_pipeline(self, pipeline: Pipeline) -> Iterator[None]:
+        """The connection belongs to *pipeline*, until the block ends or the connection is closed inside it."""
+        self._check_idle()
+        try:
+            self._pipeline = pipeline
+            yield
+        finally:
+            try:
+                if self._pipeline is pipeline:
+                    self._pipeline = None
+                pipeline.close()
+            except BaseException:
+                self._link.interrupt()
+                raise
+
+    def _hand_out(self, pipeline: Pipeline, batch: list[Outcome]) -> Iterator[HTTPResponse]:
+        """The responses of a batch, each ready for its body to be read; raises what stands in place of one."""
+        for outcome in batch:
+            if isinstance(outcome, Failure):
+                raise outcome.error
+            if outcome.body is None:
+                pipeline.read_next(outcome)
+            yield outcome
+            if self._pipeline is not pipeline:
+                raise ConnectionClosed("the connection was closed inside its pipeline")
+
+    def _check_idle(self) -> None:
+        self._refuse_in_pipeline()
+        if self.response_pending() or self._link.protocol.sends_body:
+            raise StateError("a pipeline begins when nothing is outstanding")
+
+
+def _write_all(fh: BinaryIO, data: memoryview) -> None:
+    """Write all of *data*, in as many writes as *fh* wants."""
+    while data:
+        written = fh.write(data)
+        if written is None:  # what only looks like a file often does not say
+            return
+        if written == 0:
+            raise OSError("the file to write to takes nothing")
+        data = data[written:]
