@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from weakref import WeakSet
 
 from httpio.dial import Attempt, SocketOption, co_dial
@@ -26,9 +26,15 @@ from httpio.trace import TracedTransport, open_trace
 from httpio.transport import Bell, Transport, open_transport
 from httpio.waiting import POLLIN, PollNeeded, Step, waiter
 
+if TYPE_CHECKING:
+    from httpio.watching import Watch  # it imports asyncio, which takes long
+
 __all__ = ["Endpoint", "Target", "Times", "TraceTo"]
 
 TraceTo = str | os.PathLike[str] | BinaryIO | None
+
+TURN = 1024 * 1024
+"""Bytes."""
 
 TRACE_VARIABLE = "HTTPIO_TRACEFILE"
 
@@ -90,6 +96,8 @@ class Endpoint:
         self._bell: Bell | None = None  # for a sender that waits
         self.awaiting_request: Bell | None = None
         """For a reader that waits for a request to be sent."""
+        self.watch: Watch | None = None
+        """Where an event loop drives this: what it watches."""
         self._start()
         _endpoints.add(self)
 
@@ -108,6 +116,7 @@ class Endpoint:
         """What the system said when sending failed, or while nothing was outstanding."""
         self.moved = 0
         """Bytes that the transport has taken or given."""
+        self._turn_began = 0  # what `moved` was at the last wait
         self._exchange_end: float | None = None
         self._expect_end: float | None = None
         self._idle_since: float | None = None
@@ -184,6 +193,8 @@ class Endpoint:
 
     def close(self) -> None:
         """Close, and forget what was outstanding."""
+        if self.watch is not None:
+            self.watch.clear()
         transport, self.transport = self.transport, None
         self.broken = False
         if transport is not None:
@@ -218,6 +229,7 @@ class Endpoint:
         What is outstanding here is lost."""
         transport, self.transport = self.transport, None
         self.forks += 1
+        self.watch = None  # its loop is the parent's, down to the descriptors
         self._attempt = None
         self._sending = self._reading = False
         self._right_to_receive, self._right_to_send = threading.Lock(), threading.Lock()
@@ -353,6 +365,7 @@ class Endpoint:
             if self.times.idle is not None:
                 idle = monotonic() + self.times.idle
                 due = idle if due is None else min(idle, due)
+        self._turn_began = self.moved
         key = sending, mask, bell is not None
         need = self._needs.get(key)
         if need is None:
@@ -361,6 +374,11 @@ class Endpoint:
         need.deadline = due
         need.moved = self.moved
         return need
+
+    @property
+    def turn_over(self) -> bool:
+        """Whether so much has come without a wait that whoever shares a loop with this is to have a turn."""
+        return self.moved - self._turn_began >= TURN
 
     def until_continue(self, need: PollNeeded) -> PollNeeded:
         """*need*, to be resumed no later than when 100 (Continue) is taken as given."""

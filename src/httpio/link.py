@@ -338,6 +338,9 @@ class Link(Sender):
         with lock:
             try:
                 self._reading = True
+                if self.turn_over and not self._connected().pending:
+                    yield self._need_more(None)
+                    self._check_open(protocol)
                 while (count := self._receive_content(target, direct)) is None:
                     need = self._need_more(need)
                     yield need
@@ -392,7 +395,7 @@ class Link(Sender):
             try:
                 self._reading = True
                 while parser.open is self.current and parser.direct:
-                    count = self._receive_spliced(splice)
+                    count = None if self.turn_over else self._receive_spliced(splice)
                     if count is None:
                         need = self._need_more(need)
                         yield need

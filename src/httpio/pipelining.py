@@ -124,7 +124,11 @@ class Pipeline:
             if outcomes is None:
                 if link.protocol.held is not None and link.protocol.continued() is not None:
                     continue  # the body may go
+                protocol = link.protocol
                 yield link.until_continue(self._wait(flushed))
+                if link.protocol is not protocol:
+                    self._begun = False  # closed by another call: what is there now is not this run's
+                    raise ConnectionClosed("the connection was closed inside its pipeline")
             elif outcomes or not (yield from self._co_usable()):
                 return outcomes
 
@@ -333,8 +337,8 @@ class Pipeline:
     def _after_failure(self, error: Exception) -> list[Outcome]:
         """Sort what was outstanding on a link that failed; raises what is not the link's failure."""
         link = self._link
-        if link.transport is None:
-            raise error  # it was not even connected
+        if link.transport is None or not self._begun:
+            raise error  # it was not even connected, or is another's
         protocol = link.protocol
         waiting = protocol.receiving.outstanding
         if error is link.source_error and waiting:

@@ -228,8 +228,8 @@ class Sender(Endpoint):
     # -- flushing --
 
     def flush(self) -> bool:
-        """Send what the transport takes now, and the pieces of `source` behind it; returns whether nothing is
-        left to send now. Raises ConnectionClosed, and what the source raises, which breaks the link."""
+        """Send what the transport takes now, and the pieces of `source` behind it, so many at a time; returns whether
+        nothing is left to send now. Raises ConnectionClosed, and what the source raises, which breaks the link."""
         with self._right_to_send:
             return self._flush()
 
@@ -257,10 +257,8 @@ class Sender(Endpoint):
                     else:
                         first.take(taken)
                     unheard += taken
-                    if unheard >= SENT_AT_ONCE:  # and the peer takes on: it may have answered all the same
-                        unheard = 0
-                        if not self.look():
-                            return True
+                    if unheard >= SENT_AT_ONCE and (outbox or self.source is not None):
+                        return not self.look()  # the peer takes on: it may have answered, and others have their turn
                 if protocol.sending in _STOPPED:
                     return True
                 if transport.stuck:
@@ -385,7 +383,7 @@ class Sender(Endpoint):
     def _need_room(self, earlier: PollNeeded | None, bell: Bell) -> PollNeeded:
         """What to wait for until more can be sent, or there is a reason not to."""
         transport = self._connected()
-        mask = transport.send_wants if self.protocol.outbox or transport.stuck else 0
+        mask = transport.send_wants if self.protocol.outbox or transport.stuck or self.source is not None else 0
         # While the content of an answer is left to the caller it can be seen only that nothing follows it.
         mask |= POLLIN if self._may_listen() else 0 if self._reading else HANG_UP
         return self.need(mask, earlier, sending=True, bell=bell)
