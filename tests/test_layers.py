@@ -31,13 +31,16 @@ ROWS = [
     "trace",  # a transport that writes down what passes
     # faces: one flow, several ways to wait
     "waiting",
+    "watching",  # waiting in an event loop
     "endpoint",  # a protocol on a transport: how a connection is made and lost, its deadlines
     "sending",  # what sends on it
     "link",  # what sends and receives: all steps on a connection
     "pipelining",  # the loop over a link and a window, which `pipeline` and `fetch` share
     "face",  # what a connection is for all ways of waiting: settings, ends, what is known
+    "steps",  # what it does, as steps
     "connection",
     "aio",
+    "future",
     "client",
     "httplib",
     "dropin",

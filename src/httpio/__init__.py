@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import types
@@ -41,7 +42,9 @@ from httpio.version import VERSION as __version__
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, eval_coroutine
 
 if TYPE_CHECKING:
-    from httpio.aio import AioFuture
+    from httpio.aio import AsyncHTTPConnection
+    from httpio.bulk.asynchronous import afetch
+    from httpio.future import AioFuture
 
     DNS_TEST_HOSTNAMES: Sequence[tuple[str, int]]
 
@@ -53,6 +56,7 @@ __all__ = [
     "POLLIN",
     "POLLOUT",
     "AioFuture",
+    "AsyncHTTPConnection",
     "BodyFollowing",
     "CaseInsensitiveDict",
     "ConnectionClosed",
@@ -75,10 +79,18 @@ __all__ = [
     "Unanswered",
     "UnsupportedResponse",
     "__version__",
+    "afetch",
     "eval_coroutine",
     "fetch",
     "is_temp_network_error",
 ]
+
+# asyncio takes long to import, and most programs do without: these are imported when they are asked for.
+_USES_ASYNCIO = {
+    "AioFuture": "httpio.future",
+    "AsyncHTTPConnection": "httpio.aio",
+    "afetch": "httpio.bulk.asynchronous",
+}
 
 log = logging.getLogger("httpio")
 log.addHandler(logging.NullHandler())
@@ -96,11 +108,10 @@ class _Facade(types.ModuleType):
         _dial.DNS_TEST_HOSTNAMES = names
 
     def __getattr__(self, name: str) -> Any:
-        if name != "AioFuture":
+        module = _USES_ASYNCIO.get(name)
+        if module is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        from httpio.aio import AioFuture  # asyncio takes long to import, and most programs do without
-
-        return AioFuture
+        return getattr(importlib.import_module(module), name)
 
 
 sys.modules[__name__].__class__ = _Facade

@@ -1,134 +1,342 @@
-"""asyncio: steps driven by an event loop."""
+"""AsyncHTTPConnection: each step as a call to be awaited, in asyncio's loop or uvloop's."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from contextlib import suppress
-from time import monotonic
-from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+import warnings
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
-from httpio.waiting import POLLIN, POLLOUT, PollNeeded
+from httpio.endpoint import Endpoint
+from httpio.exceptions import StateError
+from httpio.headers import FieldsLike
+from httpio.messages import Body, HTTPResponse, Request, Trailers
+from httpio.pipelining import Pipeline
+from httpio.steps import Steps
+from httpio.waiting import Step
+from httpio.watching import Watch
+from httpio.window import Backlog, Window
 
-__all__ = ["AioFuture"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["AsyncHTTPConnection", "Feed", "watch_of"]
 
 T = TypeVar("T")
 
-_waiting: WeakValueDictionary[tuple[int, int, int], AioFuture[Any]] = WeakValueDictionary()
-"""Who waits: by loop, file descriptor, and POLLIN or POLLOUT. A future keeps its loop, and so the loop's id, alive."""
+FED_AHEAD = 64
+"""Items that are drawn from an asynchronous iterable before they can be sent, at most."""
 
 
-class AioFuture(asyncio.Future[T]):
-    """Runs a step, such as `HTTPConnection.co_read_response` returns, in an asyncio event loop.
+class AsyncHTTPConnection(Steps):
+    """`HTTPConnection` for asyncio: the same arguments, the same calls, to be awaited where they may wait.
 
-    *crt*: the step. *loop*: the loop that drives it; None: the one that is running, or else asyncio's current
-    one. What the step returns or raises becomes the result or the exception of the future. To cancel the
-    future closes the step, which is then not resumed; whether its connection can go on depends on how far it
-    had come.
+    One task may send while another reads; a second of either is a StateError. To cancel a call leaves the connection
+    usable, or broken where what was being sent cannot be completed; what was received is not lost by it, and no
+    response goes to another request. `close`, `abort` and `detach` do not wait, and are not awaited.
 
-    At most one future in a loop can wait for a descriptor to be readable, and one for it to be writable: a
-    further one ends with a RuntimeError. One that sends and one that reads on the same connection are fine.
+    Files that are sent from or written to are read and written in the loop's thread. RuntimeError from the first call
+    where the loop cannot watch sockets, as Windows' Proactor.
     """
 
-    def __init__(self, crt: Generator[PollNeeded, None, T], loop: asyncio.AbstractEventLoop | None = None) -> None:
-        super().__init__(loop=loop)
-        self._step = crt
-        self._watched: list[tuple[int, int]] = []
-        self._running = False
-        self._scheduled: asyncio.Handle | None = self.get_loop().call_soon(self._resume)
+    _waits = 0
+    """How often a call has waited."""
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Close the step; False where it has ended already."""
-        if not super().cancel(msg):
-            return False
-        self._stop_waiting()
-        self._close()
-        return True
-
-    def _resume(self) -> None:
-        """Run the step to its next wait."""
-        self._stop_waiting()
-        if self.done():
-            self._close()
-            return
-        self._running = True
+    async def _run(self, step: Step[T]) -> T:
+        """Run a step to its end, in this task."""
+        link = self._link
+        waits = False
         try:
-            need = self._step.send(None)
-        except BaseException as exc:
-            self._running = False
-            self._end(exc)
-            if isinstance(exc, KeyboardInterrupt | SystemExit):
-                raise
-        else:
-            self._running = False
-            self._wait(need)
+            if link.transport is None:
+                watch_of(link)  # a loop that cannot watch says so before anything is sent
+            while True:
+                need = step.send(None)
+                waits = True
+                watch = watch_of(link)
+                future = watch.loop.create_future()
+                waiter = watch.add(need, link.transport, partial(_wake, future))
+                try:
+                    await future
+                except BaseException:
+                    watch.remove(waiter)
+                    raise
+                self._waits += 1
+                waits = False
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except Exception:
+            raise
+        except BaseException:
+            if not waits:
+                link.interrupt()  # between any two instructions: where the connection stands cannot be told
+            raise
         finally:
-            del self  # an exception holds this frame: with it, the future would hold itself
+            step.close()
 
-    def _end(self, exc: BaseException) -> None:
-        if self.done():
-            return  # it was cancelled by what it called
-        if isinstance(exc, StopIteration):
-            self.set_result(exc.value)
-        elif isinstance(exc, asyncio.CancelledError):
-            super().cancel()
-        else:
-            self.set_exception(exc)
+    def __del__(self) -> None:
+        link: Endpoint | None = getattr(self, "_link", None)
+        if link is not None and link.transport is not None:
+            warnings.warn(f"unclosed connection to {link.target}", ResourceWarning, source=self, stacklevel=2)
+            link.close()
 
-    def _close(self) -> None:
-        if self._running:
-            return  # it calls this itself, and is closed at its next wait
+    # -- connecting --
+
+    async def connect(self) -> None:
+        """As `HTTPConnection.connect`."""
+        await self._run(self.co_connect())
+
+    async def __aenter__(self) -> AsyncHTTPConnection:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """As `close`, for what closes things by this name."""
+        self.close()
+
+    async def get_ssl_peercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+        """As `HTTPConnection.get_ssl_peercert`."""
+        return await self._run(self.co_get_ssl_peercert(binary_form))
+
+    async def get_ssl_cipher(self) -> tuple[str, str, int] | None:
+        """As `HTTPConnection.get_ssl_cipher`."""
+        return await self._run(self.co_get_ssl_cipher())
+
+    # -- sending --
+
+    async def send_request(
+        self,
+        method: str,
+        path: str,
+        headers: FieldsLike = None,
+        body: Body = None,
+        expect100: bool = False,
+        *,
+        trailers: Trailers = None,
+    ) -> None:
+        """As `HTTPConnection.send_request`."""
+        await self._run(self.co_send_request(method, path, headers, body, expect100, trailers=trailers))
+
+    async def write(self, buf: bytes | bytearray | memoryview, partial: bool = False) -> int:
+        """As `HTTPConnection.write`."""
+        return await self._run(self.co_write(buf, partial))
+
+    async def sendfile(self, fh: BinaryIO) -> int:
+        """As `HTTPConnection.sendfile`."""
+        return await self._run(self.co_sendfile(fh))
+
+    async def end_body(self, trailers: Trailers = None) -> None:
+        """As `HTTPConnection.end_body`."""
+        await self._run(self.co_end_body(trailers))
+
+    async def flush(self) -> None:
+        """As `HTTPConnection.flush`."""
+        await self._run(self.co_flush())
+
+    # -- receiving --
+
+    async def read_response(self) -> HTTPResponse:
+        """As `HTTPConnection.read_response`."""
+        return await self._run(self.co_read_response())
+
+    async def read(self, len_: int | None = None) -> bytes:
+        """As `HTTPConnection.read`."""
+        return await self._run(self.co_read(len_))
+
+    async def readinto(self, buf: WriteableBuffer) -> int:
+        """As `HTTPConnection.readinto`."""
+        return await self._run(self.co_readinto(buf))
+
+    async def readall(self) -> bytes:
+        """As `HTTPConnection.readall`. Cancelled, it drops what it had read: where some of the content had come, the
+        connection is broken."""
+        return await self._run(self.co_readall())
+
+    async def discard(self) -> None:
+        """As `HTTPConnection.discard`."""
+        await self._run(self.co_discard())
+
+    async def write_to(self, fh: BinaryIO) -> int:
+        """As `HTTPConnection.write_to`."""
+        return await self._run(self.co_write_to(fh))
+
+    async def read_raw(self, size: int) -> bytes:
+        """As `HTTPConnection.read_raw`."""
+        return await self._run(self.co_read_raw(size))
+
+    async def text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """What is left of the content, decoded as `bytes.decode` does."""
+        return (await self.readall()).decode(encoding, errors)
+
+    # -- many --
+
+    def pipeline(
+        self,
+        requests: Iterable[str | Request] | AsyncIterable[str | Request],
+        depth: int | None = None,
+        body_limit: int = 1024 * 1024,
+    ) -> AsyncIterator[HTTPResponse]:
+        """As `HTTPConnection.pipeline`, for ``async for``. *requests* may be an asynchronous iterable, too: a task of
+        its own draws from it, a little ahead of what is sent."""
+        self._check_idle()
+        return _Responses(self, requests, Window(depth), body_limit)
+
+
+class _Responses(AsyncIterator[HTTPResponse]):
+    """The responses of a pipeline. Dropped, it ends at once, which an asynchronous generator would not."""
+
+    def __init__(
+        self,
+        connection: AsyncHTTPConnection,
+        requests: Iterable[str | Request] | AsyncIterable[str | Request],
+        window: Window,
+        body_limit: int,
+    ) -> None:
+        self._connection = connection
+        self._feed = Feed(requests) if isinstance(requests, AsyncIterable) else None
+        backlog = Backlog(requests if self._feed is None else self._feed)  # type: ignore[arg-type]
+        self._pipeline = Pipeline(connection._link, backlog, window, body_limit)
+        self._within: AbstractContextManager[None] | None = None
+        self._ended = False
+        self._batch: Iterator[HTTPResponse] = iter(())
+
+    async def __anext__(self) -> HTTPResponse:
+        if self._ended:
+            raise StopAsyncIteration
+        connection, pipeline, feed = self._connection, self._pipeline, self._feed
         try:
-            self._step.close()
-        except Exception as exc:
-            self.get_loop().call_exception_handler(
-                {"message": "a step has failed while it was closed", "exception": exc, "future": self}
-            )
+            if self._within is None:
+                self._begin()
+            for response in self._batch:
+                return response
+            while True:
+                waits = connection._waits
+                batch = await connection._run(pipeline.co_next())
+                if batch:
+                    self._batch = connection._hand_out(pipeline, batch)
+                    if connection._waits == waits:
+                        await asyncio.sleep(0)  # the peer is fast: other tasks have a turn all the same
+                    return next(self._batch)
+                if feed is None or not await feed.more():
+                    break
+        except BaseException:
+            await self.aclose()
+            raise
+        await self.aclose()
+        raise StopAsyncIteration
 
-    def _wait(self, need: PollNeeded) -> None:
-        """Be resumed when *need* is met."""
-        loop = self.get_loop()
-        fd, mask = need
-        wanted = [(fd, direction) for direction in (POLLIN, POLLOUT) if mask & direction]
-        bell: int | None = getattr(need, "bell", None)
-        if bell is not None:
-            wanted.append((bell, POLLIN))
+    def _begin(self) -> None:
+        within = self._connection._in_pipeline(self._pipeline)
+        within.__enter__()
+        self._within = within
+        if self._feed is not None:
+            self._feed.start(self._look_for_requests)
+
+    def _look_for_requests(self) -> None:
+        watch = self._connection._link.watch
+        if watch is not None:
+            watch.wake_all()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._feed is not None:
+            self._feed.stop()
+        within, self._within = self._within, None
+        if within is not None:
+            within.__exit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """End the pipeline; with requests outstanding the connection is closed."""
+        self._end()
+        if self._feed is not None:
+            await self._feed.close()
+
+    def __del__(self) -> None:
+        if not self._ended:
+            self._end()
+
+
+class Feed(Iterator[T], Generic[T]):
+    """What an asynchronous iterable gives, for what draws without waiting: it ends when nothing is here yet, and may
+    then be asked again."""
+
+    def __init__(self, source: AsyncIterable[T]) -> None:
+        self._source = source
+        self._items: deque[T] = deque()
+        self._failure: Exception | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()  # by either side
+        self._over = False
+
+    def __next__(self) -> T:
+        if self._items:
+            self._changed.set()
+            return self._items.popleft()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        raise StopIteration
+
+    def start(self, news: Callable[[], object]) -> None:
+        """Begin to draw, in a task of its own. *news* is called when there is more, or no more to come."""
+        self._task = asyncio.ensure_future(self._draw(news))
+
+    def stop(self) -> None:
+        """Draw no more."""
+        if self._task is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._task.cancel()
+
+    async def close(self) -> None:
+        """Draw no more, and wait until the iterable has taken note."""
+        self.stop()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def more(self) -> bool:
+        """Wait until there is something to draw; False: there will not be."""
+        while not (self._items or self._failure or self._over):
+            self._changed.clear()
+            await self._changed.wait()
+        return bool(self._items or self._failure)
+
+    async def _draw(self, news: Callable[[], object]) -> None:
         try:
-            for fd, direction in wanted:
-                other = _waiting.get((id(loop), fd, direction))
-                if other is not None:
-                    other._resume()  # it may have another wish by now, or have waited for a closed descriptor
-            if self.done():
-                self._close()
-                return
-            for fd, direction in wanted:
-                if (id(loop), fd, direction) in _waiting:
-                    raise RuntimeError(f"something else waits for file descriptor {fd} in this loop")
-            for fd, direction in wanted:
-                (loop.add_reader if direction == POLLIN else loop.add_writer)(fd, self._resume)
-                self._watched.append((fd, direction))
-                _waiting[id(loop), fd, direction] = self
-        except (OSError, ValueError):
-            # A closed descriptor, or a file, which is always ready: poll would not wait for it either.
-            self._stop_waiting()
-            self._scheduled = loop.call_soon(self._resume)
+            async for item in self._source:
+                self._items.append(item)
+                self._changed.set()
+                news()
+                while len(self._items) >= FED_AHEAD:
+                    self._changed.clear()
+                    await self._changed.wait()
         except Exception as exc:
-            self._stop_waiting()
-            self._close()
-            self._end(exc)
-        else:
-            deadline: float | None = getattr(need, "deadline", None)
-            if deadline is not None:  # by a clock that need not be the loop's
-                self._scheduled = loop.call_later(max(0.0, deadline - monotonic()), self._resume)
+            self._failure = exc
+        finally:
+            self._over = True
+            self._changed.set()
+            news()
 
-    def _stop_waiting(self) -> None:
-        loop = self.get_loop()
-        if self._scheduled is not None:
-            self._scheduled.cancel()
-            self._scheduled = None
-        for fd, direction in self._watched:
-            del _waiting[id(loop), fd, direction]
-            with suppress(OSError, ValueError, RuntimeError):  # closed, and perhaps a transport's by now
-                (loop.remove_reader if direction == POLLIN else loop.remove_writer)(fd)
-        self._watched.clear()
+
+def watch_of(link: Endpoint) -> Watch:
+    """What watches a connection in the running loop; StateError while another loop waits for it."""
+    loop = asyncio.get_running_loop()
+    watch = link.watch
+    if watch is None or watch.loop is not loop:
+        if watch is not None:
+            if watch.busy:
+                raise StateError("another event loop waits for this connection")
+            watch.clear()
+        watch = link.watch = Watch(loop)
+    return watch
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,7 +1,7 @@
 """Moving many objects: one pipelined connection per origin, all of them driven by one loop.
 
 The loop runs between two results only: a caller that is slow to take them slows the transfer, and nothing
-piles up.
+piles up. Here the loop waits in the operating system, in `asynchronous.py` in an event loop.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from httpio.version import VERSION
 from httpio.waiting import PollNeeded, Step, wait_any
 from httpio.window import MOST_BODIES, Backlog, Failure, Window, body_size
 
-__all__ = ["Job", "fetch", "transfer"]
+__all__ = ["Engine", "Job", "Lane", "Task", "fetch", "task_of", "transfer"]
 
 MAX_LANES = 64
 """Origins that are connected to at the same time."""
@@ -52,7 +53,7 @@ class Job(NamedTuple):
     """What the sink is to call the object."""
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """A job, and the caller's item that its result is to carry."""
 
     job: Job
@@ -78,8 +79,7 @@ def fetch(
     What goes wrong with one object is the `error` of its result. A status outside 200 to 299 is a result
     like others. Raises ValueError or TypeError for bad *headers*, and what *items* raises.
     """
-    engine = _Engine(map(_task_of_item, items), None, headers, ssl_context, timeout, connect_timeout, body_limit)
-    return engine.run()
+    return _run(Engine(map(task_of, items), None, headers, ssl_context, timeout, connect_timeout, body_limit))
 
 
 def transfer(
@@ -98,19 +98,31 @@ def transfer(
     large, and `Result.path` says where; what the sink raises as OSError is the error of that object.
     """
     limit = body_limit if sink is None else min(body_limit, STREAMED)
-    tasks = (_Task(job, job) for job in jobs)
-    return _Engine(tasks, sink, headers, ssl_context, timeout, connect_timeout, limit).run()
+    tasks = (Task(job, job) for job in jobs)
+    return _run(Engine(tasks, sink, headers, ssl_context, timeout, connect_timeout, limit))
 
 
-def _task_of_item(item: str | Request) -> _Task | Result:
+def _run(engine: Engine) -> Iterator[Result]:
+    with closing(engine):
+        while engine.advance():
+            yield from engine.take_results()
+            needs = engine.needs()
+            if needs:
+                wait_any(needs)
+                engine.resume()
+        engine.check()
+
+
+def task_of(item: str | Request) -> Task | Result:
+    """The task that a caller's item asks for, or what is wrong with the item."""
     try:
         if isinstance(item, str):
             origin, target = split_url(item)
-            return _Task(Job(origin, target), item)
+            return Task(Job(origin, target), item)
         if not isinstance(item, Request):
             raise TypeError("an item must be a URL or a Request, not " + type(item).__name__)
         origin, target = split_url(item.path)
-        return _Task(Job(origin, item.with_path(target)), item)
+        return Task(Job(origin, item.with_path(target)), item)
     except (InvalidURL, TypeError) as exc:
         return Result(item, error=exc, attempts=0)
 
@@ -120,7 +132,7 @@ def _is_done(outcome: Outcome) -> bool:
     return isinstance(outcome, Failure) or outcome.complete_by is not None
 
 
-class _Lane:
+class Lane:
     """The way to one origin: its connection, what waits for it, and what is out on it."""
 
     def __init__(self, origin: Origin, link: Link, backlog: _LaneBacklog, body_limit: int) -> None:
@@ -128,10 +140,12 @@ class _Lane:
         self.link = link
         self.window = Window()
         self.pipeline = Pipeline(link, backlog, self.window, body_limit)
-        self.queue: deque[_Task] = deque()
-        self.out: deque[_Task] = deque()
+        self.queue: deque[Task] = deque()
+        self.out: deque[Task] = deque()
         self.step: Step[bool] | None = None
         self.need: PollNeeded | None = None
+        self.ready = False
+        """Whether what it needs has come."""
         self.asleep = True  # it has no place among those that are served, and waits for none
         self.refused = 0
         self.error: Exception | None = None
@@ -141,10 +155,10 @@ class _Lane:
 class _LaneBacklog(Backlog):
     """Draws a lane's tasks, and through the engine more of the caller's when there are none."""
 
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__(())
         self.engine = engine
-        self.lane: _Lane
+        self.lane: Lane
 
     def fresh(self, count: int) -> Iterator[str | Request]:
         lane = self.lane
@@ -158,10 +172,10 @@ class _LaneBacklog(Backlog):
             yield task.job.request
 
 
-class _Engine:
+class Engine:
     def __init__(
         self,
-        tasks: Iterator[_Task | Result],
+        tasks: Iterator[Task | Result],
         sink: FolderSink | None,
         headers: FieldsLike,
         ssl_context: ssl.SSLContext | None,
@@ -177,37 +191,26 @@ class _Engine:
         self._ssl_context = ssl_context
         self._timeouts = (timeout, connect_timeout)
         self._body_limit = body_limit
-        self._lanes: dict[Origin, _Lane] = {}
-        self._waiting: deque[_Lane] = deque()  # lanes that have tasks and no place yet
-        self._active: list[_Lane] = []
+        self._lanes: dict[Origin, Lane] = {}
+        self._waiting: deque[Lane] = deque()  # lanes that have tasks and no place yet
+        self.active: list[Lane] = []
+        """The lanes that are served."""
         self._results: deque[Result] = deque()
         self.queued = 0
+        self.more_to_come = False
+        """Whether an end of the caller's items need not be the last: a lane that has nothing to do stays connected."""
 
-    def run(self) -> Iterator[Result]:
-        try:
-            while True:
-                while self._waiting and len(self._active) < MAX_LANES:
-                    self._active.append(self._waiting.popleft())
-                if self._active:
-                    self._advance()
-                elif not self.draw() and not self._results:
-                    break
-                while self._results:
-                    yield self._results.popleft()
-            if self._failure is not None:
-                raise self._failure
-        finally:
-            for lane in self._lanes.values():
-                if lane.step is not None:
-                    lane.step.close()
-                lane.link.close()
-
-    def _advance(self) -> None:
-        """Let every lane go on until it has to wait or has something to hand out; wait when none can go on."""
-        needs = [lane.need for lane in self._active if lane.need is not None]
-        if len(needs) == len(self._active):
-            wait_any(needs)
-        for lane in list(self._active):
+    def advance(self) -> bool:
+        """Let every lane go on that can, until it has to wait or has something to hand out. False: there is nothing
+        to do, and nothing to hand out."""
+        while self._waiting and len(self.active) < MAX_LANES:
+            self.active.append(self._waiting.popleft())
+        if not self.active:
+            return self.draw() or bool(self._results)
+        for lane in list(self.active):
+            if lane.need is not None and not lane.ready:
+                continue
+            lane.ready = False
             if lane.step is None:
                 lane.step = self._co_batch(lane)
             try:
@@ -216,16 +219,53 @@ class _Engine:
                 lane.step = lane.need = None
                 if not stop.value:
                     self._retire(lane)
+        return True
 
-    def _retire(self, lane: _Lane) -> None:
-        """The lane has nothing left to do: its place, and its descriptor, are for others."""
-        self._active.remove(lane)
-        lane.link.close()
+    def needs(self) -> list[PollNeeded]:
+        """What to wait for; empty: something can be done at once."""
+        if self._waiting and len(self.active) < MAX_LANES:
+            return []
+        needs = [lane.need for lane in self.active if lane.need is not None and not lane.ready]
+        return needs if len(needs) == len(self.active) else []
+
+    def resume(self) -> None:
+        """Let every lane look whether it can go on."""
+        for lane in self.active:
+            lane.ready = True
+
+    def draw_again(self) -> None:
+        """The caller's items had come to an end, and have more."""
+        self._exhausted = False
+        self.resume()
+
+    def take_results(self) -> Iterator[Result]:
+        """What is there to hand out."""
+        while self._results:
+            yield self._results.popleft()
+
+    def check(self) -> None:
+        """Raises what the caller's iterable raised."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for lane in self._lanes.values():
+            if lane.step is not None:
+                lane.step.close()
+            lane.link.close()
+
+    def _retire(self, lane: Lane) -> None:
+        """The lane has nothing left to do: its place is for others, and mostly its descriptor, too."""
+        self.active.remove(lane)
+        stays = self.more_to_come and lane.error is None and len(self._lanes) <= MAX_LANES
+        if not stays:
+            lane.link.close()
         if lane.queue:
             self._waiting.append(lane)
         else:
             lane.asleep = True
-            if lane.error is None:
+            if not stays and lane.error is None:
                 del self._lanes[lane.origin]
 
     # -- tasks --
@@ -266,7 +306,7 @@ class _Engine:
                 break
         return drawn
 
-    def _open_lane(self, origin: Origin) -> _Lane:
+    def _open_lane(self, origin: Origin) -> Lane:
         context = None
         if origin.scheme == "https":
             if self._ssl_context is None:
@@ -287,14 +327,14 @@ class _Engine:
         )
         timeout, connect_timeout = self._timeouts
         backlog = _LaneBacklog(self)
-        lane = backlog.lane = _Lane(
+        lane = backlog.lane = Lane(
             origin, Link(target, Times(timeout or None, connect_timeout or None)), backlog, self._body_limit
         )
         return lane
 
     # -- one lane --
 
-    def _co_batch(self, lane: _Lane) -> Step[bool]:
+    def _co_batch(self, lane: Lane) -> Step[bool]:
         """Fetch a batch of what the lane has; False when it has nothing left."""
         try:
             batch = yield from lane.pipeline.co_next()
@@ -313,7 +353,7 @@ class _Engine:
             number += 1
         return bool(batch)
 
-    def _co_take(self, lane: _Lane, outcome: Outcome, number: int) -> Step[None]:
+    def _co_take(self, lane: Lane, outcome: Outcome, number: int) -> Step[None]:
         task = lane.out[0]
         item = task.item
         if isinstance(outcome, Failure):
@@ -377,7 +417,7 @@ class _Engine:
             writer.abort()
             raise
 
-    def _fail_lane(self, lane: _Lane, error: Exception) -> None:
+    def _fail_lane(self, lane: Lane, error: Exception) -> None:
         """The origin cannot be reached: all that was meant for it has failed."""
         lane.error = error
         for task in (*lane.out, *lane.queue):

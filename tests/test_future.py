@@ -20,7 +20,7 @@ import pytest
 
 from conftest import Authority
 from httpio import BodyFollowing, ConnectionClosed, ConnectionTimedOut, HTTPConnection
-from httpio.aio import AioFuture, _waiting
+from httpio.future import AioFuture, _waiting
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded
 from servers.scripted import Peer, Scripted, answers, server_context
 

@@ -1,0 +1,98 @@
+"""Moving many objects in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from functools import partial
+
+from httpio.aio import Feed, watch_of
+from httpio.bulk.engine import Engine, Lane, task_of
+from httpio.bulk.report import Result
+from httpio.headers import FieldsLike
+from httpio.messages import Request
+from httpio.watching import Waiter, Watch
+
+__all__ = ["afetch"]
+
+ROUNDS = 16
+"""Rounds without a wait after which other tasks have a turn."""
+
+
+async def afetch(
+    items: Iterable[str | Request] | AsyncIterable[str | Request],
+    *,
+    headers: FieldsLike = None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout: float | None = 60,
+    connect_timeout: float | None = 30,
+    body_limit: int = 64 * 1024 * 1024,
+) -> AsyncIterator[Result]:
+    """As `fetch`, for ``async for``. *items* may be an asynchronous iterable, too: a task of its own draws from it, a
+    little ahead of what is sent.
+
+    To leave the loop early gives up what is under way; `contextlib.aclosing` makes that happen at once. RuntimeError
+    where the event loop cannot watch sockets, as Windows' Proactor.
+    """
+    feed = Feed(items) if isinstance(items, AsyncIterable) else None
+    tasks = map(task_of, items if feed is None else feed)  # type: ignore[arg-type]
+    engine = Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit)
+    engine.more_to_come = feed is not None
+    waiting = _Waiting(engine)
+    rounds = 0
+    try:
+        if feed is not None:
+            feed.start(waiting.look_for_items)
+        while True:
+            busy = engine.advance()
+            for result in engine.take_results():
+                yield result
+            if not busy:
+                if feed is None or not await feed.more():
+                    break
+                engine.draw_again()
+            elif engine.needs():
+                await waiting.wait()
+            else:
+                rounds += 1
+                if rounds % ROUNDS == 0:
+                    await asyncio.sleep(0)
+        engine.check()
+    finally:
+        engine.close()
+        if feed is not None:
+            await feed.close()
+
+
+class _Waiting:
+    """The lanes that wait, each watched in the running loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._news = asyncio.Event()
+        self._waiters: dict[Lane, tuple[Watch, Waiter]] = {}
+
+    async def wait(self) -> None:
+        """Wait until a lane can go on, or there are more items."""
+        for lane in self._engine.active:
+            if lane.need is not None and lane not in self._waiters:
+                watch = watch_of(lane.link)
+                waiter = watch.add(lane.need, lane.link.transport, partial(self._wake, lane))
+                self._waiters[lane] = watch, waiter
+        self._news.clear()
+        await self._news.wait()
+        for lane, (watch, waiter) in tuple(self._waiters.items()):
+            if lane.ready:
+                watch.remove(waiter)
+                del self._waiters[lane]
+
+    def look_for_items(self) -> None:
+        """There are more items, or no more to come."""
+        self._engine.draw_again()
+        self._news.set()
+
+    def _wake(self, lane: Lane) -> None:
+        self._waiters.pop(lane, None)
+        lane.ready = True
+        self._news.set()
