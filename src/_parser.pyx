@@ -596,6 +596,7 @@ cdef class ResponseParser:
 
         wrong = decide_framing(head, s, text, fact, self.lenient)
         if wrong is not None:
+            self.in_section = True
             return self.fail(self.unsupported if wrong.startswith("unsupported") else self.invalid, wrong, p, end)
         if head._keep_timeout >= 0:
             self.keep_timeout = head._keep_timeout
