@@ -233,6 +233,8 @@ class TLSTransport(Transport):
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)
         self._ssl = sock
+        # With this option OpenSSL takes every end for a close_notify: how the stream ended cannot be told.
+        self._ends_alike = bool(sock.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
         self._lock = threading.Lock()
         # OpenSSL wants a send that would block repeated with the same bytes: they are kept here, and count as
         # sent.
@@ -248,6 +250,7 @@ class TLSTransport(Transport):
             except ssl.SSLWantWriteError:
                 self.receive_wants = POLLOUT
             except ssl.SSLZeroReturnError:
+                self.clean = self.clean and not self._ends_alike
                 return 0
             except ssl.SSLEOFError:
                 self.clean = False
