@@ -24,7 +24,7 @@ from httpio.exceptions import (
 )
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, Step
 
-__all__ = ["DNS_TEST_HOSTNAMES", "Attempt", "SocketOption", "co_dial"]
+__all__ = ["DNS_TEST_HOSTNAMES", "Attempt", "SocketOption", "co_dial", "default_context"]
 
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 
@@ -258,6 +258,15 @@ def _has_peer(sock: socket.socket) -> bool:
 
 def _readable(address: Any) -> str:
     return f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
+
+
+def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
+    """`ssl.create_default_context` without the fallback to a certificate's common name (RFC 9110 section 4.3.4). Raises
+    OSError for a *cafile* that cannot be read or used."""
+    context = ssl.create_default_context(cafile=cafile)
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:
+        context.hostname_checks_common_name = False
+    return context
 
 
 def _co_handshake(sock: socket.socket, context: ssl.SSLContext, host: str, attempt: Attempt) -> Step[ssl.SSLSocket]:

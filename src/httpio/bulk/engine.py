@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from httpio.bulk.report import Result
 from httpio.bulk.sinks import FolderSink
+from httpio.dial import default_context
 from httpio.endpoint import Target, Times
 from httpio.exceptions import HTTPError, InvalidURL, UnsupportedResponse
 from httpio.headers import FieldsLike, encode_fields
@@ -310,7 +311,7 @@ class Engine:
         context = None
         if origin.scheme == "https":
             if self._ssl_context is None:
-                self._ssl_context = ssl.create_default_context()
+                self._ssl_context = default_context()
             context = self._ssl_context
         given = {name for _, name, _ in self._fields}
         own = encode_fields({"Host": origin.field, "Accept-Encoding": "identity", "User-Agent": f"httpio/{VERSION}"})

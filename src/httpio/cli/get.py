@@ -15,6 +15,7 @@ from httpio.bulk.names import Listing
 from httpio.bulk.report import Result, Summary
 from httpio.bulk.sinks import FolderSink
 from httpio.cli.progress import Progress
+from httpio.dial import default_context
 from httpio.exceptions import HTTPError
 from httpio.headers import encode_fields
 
@@ -119,7 +120,7 @@ def _context(cacert: str | None) -> ssl.SSLContext | None:
     if cacert is None:
         return None
     try:
-        return ssl.create_default_context(cafile=cacert)
+        return default_context(cacert)
     except OSError as exc:
         # ssl.SSLError is an OSError: a file that holds no certificate.
         reason = "it holds no PEM certificate" if isinstance(exc, ssl.SSLError) else _plain(exc)
