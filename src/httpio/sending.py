@@ -50,9 +50,11 @@ class Sender(Endpoint):
             if data is not None and not (parser.keep_timeout >= 0 and self.stale):
                 return self._send_get(request, data, transport)
         if self.broken or not protocol.alive:
-            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts())
+            raise ConnectionClosed("the connection has ended: connect() starts a new one", **protocol.facts("sending"))
         if parser.takes == 0 or self.stale:
-            raise ConnectionClosed("the peer takes no more on this connection (Keep-Alive)", **protocol.facts())
+            raise ConnectionClosed(
+                "the peer takes no more on this connection (Keep-Alive)", **protocol.facts("sending")
+            )
         self.put(Request("GET", request) if isinstance(request, str) else request, expect)
         self.start_exchange()
         return False
@@ -273,10 +275,26 @@ class Sender(Endpoint):
         except OSError as exc:
             if exc is self.source_error or isinstance(exc, HTTPError):
                 raise
+            if self._refused_before(exc):
+                return True
             self._fail_to_send(exc)
         except BaseException:
             self.break_off()  # what was sent may not be noted
             raise
+
+    def _refused_before(self, error: OSError) -> bool:
+        """Whether an answer that makes the rest of a body pointless is here: the peer sent it, and then did what makes
+        sending fail."""
+        if not self.protocol.unfinished:
+            return False
+        lost = self._lost(error, "sending")
+        try:
+            refused = not self.look() and bool(self.ready)
+        except HTTPError:
+            raise lost from error
+        if refused:
+            self.send_error = error
+        return refused
 
     def _send_file(self, transport: Transport, part: FilePart) -> int | None:
         try:
