@@ -1,6 +1,6 @@
 """Answer the questions named, or all, and say for each goal whether it was met.
 
-    python bench/run.py [parse] [pipeline] [single] [download] [--rounds N] [--strict]
+    python bench/run.py [parse] [pipeline] [single] [download] [asyncio] [--rounds N] [--strict]
 
 The exit code is 0 also when a goal is missed, since machines are noisy; `--strict` makes it 1.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import asynchronous
 import download
 import harness
 import parse
@@ -20,6 +21,7 @@ QUESTIONS = {
     "pipeline": (pipeline.measure, pipeline.ROUNDS),
     "single": (single.measure, single.ROUNDS),
     "download": (download.measure, download.ROUNDS),
+    "asyncio": (asynchronous.measure, asynchronous.ROUNDS),
 }
 
 

@@ -192,6 +192,9 @@ class AsyncHTTPConnection(Steps):
 class _Responses(AsyncIterator[HTTPResponse]):
     """The responses of a pipeline. Dropped, it ends at once, which an asynchronous generator would not."""
 
+    _ended = True  # until it was made
+    _running = False
+
     def __init__(
         self,
         connection: AsyncHTTPConnection,
@@ -210,8 +213,11 @@ class _Responses(AsyncIterator[HTTPResponse]):
     async def __anext__(self) -> HTTPResponse:
         if self._ended:
             raise StopAsyncIteration
+        if self._running:
+            raise StateError("another task waits for a response of this pipeline")
         connection, pipeline, feed = self._connection, self._pipeline, self._feed
         try:
+            self._running = True
             if self._within is None:
                 self._begin()
             for response in self._batch:
@@ -229,6 +235,8 @@ class _Responses(AsyncIterator[HTTPResponse]):
         except BaseException:
             await self.aclose()
             raise
+        finally:
+            self._running = False
         await self.aclose()
         raise StopAsyncIteration
 

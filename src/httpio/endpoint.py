@@ -138,7 +138,7 @@ class Endpoint:
     def co_connect(self) -> Step[None]:
         """Connect, or connect anew; what was outstanding is given up."""
         if self._attempt is not None:
-            raise StateError("another thread is connecting")
+            raise StateError("another call is connecting")
         self.close()
         target = self.target
         limit = self.times.connect

@@ -116,7 +116,7 @@ class Link(Sender):
     def co_await_request(self) -> Step[None]:
         """Wait, where nothing is outstanding, as long as another step is about to send a request."""
         if self.awaiting_request is not None:
-            raise StateError("another thread is reading from this connection")
+            raise StateError("another call is reading from this connection")
         call = self.awaiting_request = Bell()
         try:
             while self.sends and not self.parser.waiting_count and not self.ready:
@@ -252,7 +252,7 @@ class Link(Sender):
     def _only_reader(self) -> threading.Lock:
         """What the one call that waits for the peer has to hold, and to give to `_end_reading`."""
         if self._reading:
-            raise StateError("another thread is reading from this connection")
+            raise StateError("another call is reading from this connection")
         return self._right_to_receive
 
     def _end_reading(self, lock: threading.Lock) -> None:

@@ -39,7 +39,7 @@ class Sender(Endpoint):
         does; then nothing has changed, but that the peer may have been found to be gone."""
         protocol, parser, transport = self.protocol, self.parser, self.transport
         if self._sending:
-            raise StateError("another thread is sending on this connection")
+            raise StateError("another call is sending on this connection")
         self._just_sent = False
         if transport is None:
             raise ConnectionClosed("the connection is closed")
@@ -199,7 +199,7 @@ class Sender(Endpoint):
 
     def _prepare_body(self) -> None:
         if self._sending:
-            raise StateError("another thread is sending on this connection")
+            raise StateError("another call is sending on this connection")
         self._just_sent = False
         if self.protocol.sends_body:
             self.look()
@@ -353,7 +353,7 @@ class Sender(Endpoint):
         """Send all that is to be sent. While that waits, what the peer says is listened to, and may make the
         rest pointless."""
         if self._sending:
-            raise StateError("another thread is sending on this connection")
+            raise StateError("another call is sending on this connection")
         need: PollNeeded | None = None
         protocol = self.protocol
         try:
