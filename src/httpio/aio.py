@@ -232,6 +232,7 @@ class _Responses(AsyncIterator[HTTPResponse]):
                     return next(self._batch)
                 if feed is None or not await feed.more():
                     break
+                connection._check_in(pipeline)
         except BaseException:
             await self.aclose()
             raise
@@ -245,12 +246,8 @@ class _Responses(AsyncIterator[HTTPResponse]):
         within.__enter__()
         self._within = within
         if self._feed is not None:
-            self._feed.start(self._look_for_requests)
-
-    def _look_for_requests(self) -> None:
-        watch = self._connection._link.watch
-        if watch is not None:
-            watch.wake_all()
+            link = self._connection._link  # not self, which the task would keep alive
+            self._feed.start(lambda: None if link.watch is None else link.watch.wake_all())
 
     def _end(self) -> None:
         self._ended = True
@@ -278,7 +275,8 @@ class Feed(Iterator[T], Generic[T]):
     def __init__(self, source: AsyncIterable[T]) -> None:
         self._source = source
         self._items: deque[T] = deque()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # by either side
         self._over = False
@@ -287,9 +285,6 @@ class Feed(Iterator[T], Generic[T]):
         if self._items:
             self._changed.set()
             return self._items.popleft()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
         raise StopIteration
 
     def start(self, news: Callable[[], object]) -> None:
@@ -298,6 +293,7 @@ class Feed(Iterator[T], Generic[T]):
 
     def stop(self) -> None:
         """Draw no more."""
+        self._stopped = True
         if self._task is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._task.cancel()
@@ -309,11 +305,14 @@ class Feed(Iterator[T], Generic[T]):
             await asyncio.wait([self._task])
 
     async def more(self) -> bool:
-        """Wait until there is something to draw; False: there will not be."""
-        while not (self._items or self._failure or self._over):
+        """Wait until there is something to draw; False: there will not be. Raises what the iterable raised, once
+        all before that has been drawn."""
+        while not (self._items or self._over):
             self._changed.clear()
             await self._changed.wait()
-        return bool(self._items or self._failure)
+        if self._failure is not None and not self._items:
+            raise self._failure
+        return bool(self._items)
 
     async def _draw(self, news: Callable[[], object]) -> None:
         try:
@@ -324,7 +323,9 @@ class Feed(Iterator[T], Generic[T]):
                 while len(self._items) >= FED_AHEAD:
                     self._changed.clear()
                     await self._changed.wait()
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
+            if self._stopped:
+                raise
             self._failure = exc
         finally:
             self._over = True

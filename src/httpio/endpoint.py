@@ -94,6 +94,8 @@ class Endpoint:
         self._attempt: Attempt | None = None
         self._trace_file: BinaryIO | None = None  # opened here, and to be closed here
         self._bell: Bell | None = None  # for a sender that waits
+        self._reader_bell: Bell | None = None  # for a reader that waits while another call sends
+        self._rung = False  # the reader's
         self.awaiting_request: Bell | None = None
         """For a reader that waits for a request to be sent."""
         self.watch: Watch | None = None
@@ -156,11 +158,17 @@ class Endpoint:
                 attempt=attempt,
             )
             transport = open_transport(sock)
-            self._wait_for_answer = waiter(transport.fd, POLLIN)
-            self.transport = transport
+            if self._attempt is attempt:
+                self._wait_for_answer = waiter(transport.fd, POLLIN)
+                self.transport = transport
         finally:
-            self._attempt = None
+            if self._attempt is attempt:
+                self._attempt = None
             self._wake_reader()
+        if self.transport is not transport:  # closed here, or left to the parent process, when it was nearly over
+            transport.drop()
+            attempt.check()
+            raise ConnectionClosed("the connection was given up while it was made", where="connecting")
         if attempt.aborted:  # when it was over, and before the transport was here to be aborted
             self.close()
             attempt.check()
@@ -192,9 +200,12 @@ class Endpoint:
         self.transport = TracedTransport(self.transport, trace)
 
     def close(self) -> None:
-        """Close, and forget what was outstanding."""
+        """Close, or end an attempt to connect, and forget what was outstanding."""
         if self.watch is not None:
             self.watch.clear()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.abort()
         transport, self.transport = self.transport, None
         self.broken = False
         if transport is not None:
@@ -209,11 +220,12 @@ class Endpoint:
 
     def _let_go(self) -> None:
         file, self._trace_file = self._trace_file, None
-        bell, self._bell = self._bell, None
+        bells, self._bell, self._reader_bell = (self._bell, self._reader_bell), None, None
         if file is not None:
             file.close()
-        if bell is not None:
-            bell.close()
+        for bell in bells:
+            if bell is not None:
+                bell.close()
 
     def abort(self) -> None:
         """End the connection, or the attempt at one, from any thread: whoever waits for it wakes up."""
@@ -255,6 +267,7 @@ class Endpoint:
         self.protocol.stop_sending()
         self.parser.give_up()
         self._wake_sender()
+        self._call_reader()
 
     def interrupt(self) -> None:
         """A call was left between any two instructions, by Ctrl-C or the like: where the connection stands cannot be
@@ -317,6 +330,13 @@ class Endpoint:
         call = self.awaiting_request
         if call is not None:
             call.ring()
+
+    def _call_reader(self) -> None:
+        """A reader that waits is to look: there is something to send and nobody else to do it, or nothing to come."""
+        bell = self._reader_bell
+        if bell is not None:
+            self._rung = True
+            bell.ring()
 
     # -- deadlines --
 

@@ -267,9 +267,20 @@ class Link(Sender):
         transport = self._connected()
         mask = transport.receive_wants
         protocol = self.protocol
+        bell = self._hear_sender() if self._sending else None
         if protocol.outbox or self.source is not None or transport.stuck or protocol.held is not None:
             mask |= self._send_meanwhile(transport)
-        return self.need(mask, earlier)
+        return self.need(mask, earlier, bell=bell)
+
+    def _hear_sender(self) -> Bell:
+        """What rings when the call that sends is left before it has sent all."""
+        bell = self._reader_bell
+        if bell is None:
+            bell = self._reader_bell = Bell()
+        if self._rung:
+            self._rung = False
+            bell.silence()
+        return bell
 
     def _send_meanwhile(self, transport: Transport) -> int:
         """Send what the transport takes now, unless another thread does; returns what to wait for to go on."""

@@ -381,6 +381,8 @@ class Sender(Endpoint):
             if self.protocol is protocol:
                 self._sending = False
                 self._wake_reader()
+                if protocol.outbox or (self.transport is not None and self.transport.stuck):
+                    self._call_reader()  # this call was left: what it leaves goes out all the same
         if self.protocol.sending in _STOPPED:
             self._refuse_silence()
         else:

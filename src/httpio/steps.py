@@ -203,7 +203,7 @@ class Steps(Face):
             try:
                 if self._pipeline is pipeline:
                     self._pipeline = None
-                pipeline.close()
+                    pipeline.close()
             except BaseException:
                 self._link.interrupt()
                 raise
@@ -216,8 +216,11 @@ class Steps(Face):
             if outcome.body is None:
                 pipeline.read_next(outcome)
             yield outcome
-            if self._pipeline is not pipeline:
-                raise ConnectionClosed("the connection was closed inside its pipeline")
+            self._check_in(pipeline)
+
+    def _check_in(self, pipeline: Pipeline) -> None:
+        if self._pipeline is not pipeline:
+            raise ConnectionClosed("the connection was closed inside its pipeline")
 
     def _check_idle(self) -> None:
         self._refuse_in_pipeline()

@@ -53,8 +53,8 @@ class Watch:
 
     @property
     def busy(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiters)
+        """Whether anybody waits, in a loop that may still run."""
+        return bool(self._waiters) and not self.loop.is_closed()
 
     def add(self, need: PollNeeded, transport: Transport | None, wake: Callable[[], object]) -> Waiter:
         """Have *wake* called, once and from the loop, when *need* is met or its time has come; `remove` takes that
@@ -105,6 +105,9 @@ class Watch:
 
     def clear(self) -> None:
         """Let go of all descriptors, and wake whoever waits."""
+        if self.loop.is_closed():
+            for waiter in tuple(self._waiters):
+                self.remove(waiter)
         self.wake_all()
         for fd in tuple(self._readers):
             self._stop(self._readers, fd)
@@ -119,8 +122,12 @@ class Watch:
 
     def _readable(self, fd: int) -> None:
         kept = self._kept
-        if kept is not None and fd == kept.fd and not kept.arrived(0):
-            return  # the loop had noted it before the last call received
+        if kept is not None and fd == kept.fd:
+            news = kept.arrived(0)
+            if not news:
+                return  # the loop had noted it before the last call received
+            if news != [(fd, POLLIN)]:
+                self._stop(self._readers, fd)  # libuv itself stops watching where there is an error
         found = False
         for waiter in tuple(self._waiters):
             hang_up = waiter.hang_up

@@ -35,6 +35,7 @@ async def afetch(
     To leave the loop early gives up what is under way; `contextlib.aclosing` makes that happen at once. RuntimeError
     where the event loop cannot watch sockets, as Windows' Proactor.
     """
+    Watch(asyncio.get_running_loop())  # a loop that cannot watch says so before anything is sent
     feed = Feed(items) if isinstance(items, AsyncIterable) else None
     tasks = map(task_of, items if feed is None else feed)  # type: ignore[arg-type]
     engine = Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit)
@@ -43,15 +44,15 @@ async def afetch(
     rounds = 0
     try:
         if feed is not None:
-            feed.start(waiting.look_for_items)
+            feed.start(waiting.note_items)
         while True:
+            waiting.take_news()
             busy = engine.advance()
             for result in engine.take_results():
                 yield result
             if not busy:
                 if feed is None or not await feed.more():
                     break
-                engine.draw_again()
             elif engine.needs():
                 await waiting.wait()
             else:
@@ -71,7 +72,24 @@ class _Waiting:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._news = asyncio.Event()
+        self._items = False
         self._waiters: dict[Lane, tuple[Watch, Waiter]] = {}
+
+    def note_items(self) -> None:
+        """There are more items, or no more to come."""
+        self._items = True
+        self._news.set()
+
+    def take_news(self) -> None:
+        """Let the engine know of what has come since."""
+        self._news.clear()
+        if self._items:
+            self._items = False
+            self._engine.draw_again()
+        for lane, (watch, waiter) in tuple(self._waiters.items()):
+            if lane.ready:
+                watch.remove(waiter)
+                del self._waiters[lane]
 
     async def wait(self) -> None:
         """Wait until a lane can go on, or there are more items."""
@@ -80,17 +98,7 @@ class _Waiting:
                 watch = watch_of(lane.link)
                 waiter = watch.add(lane.need, lane.link.transport, partial(self._wake, lane))
                 self._waiters[lane] = watch, waiter
-        self._news.clear()
         await self._news.wait()
-        for lane, (watch, waiter) in tuple(self._waiters.items()):
-            if lane.ready:
-                watch.remove(waiter)
-                del self._waiters[lane]
-
-    def look_for_items(self) -> None:
-        """There are more items, or no more to come."""
-        self._engine.draw_again()
-        self._news.set()
 
     def _wake(self, lane: Lane) -> None:
         self._waiters.pop(lane, None)

@@ -237,7 +237,10 @@ class Engine:
     def draw_again(self) -> None:
         """The caller's items had come to an end, and have more."""
         self._exhausted = False
-        self.resume()
+        while self.draw():
+            pass
+        for lane in self.active:
+            lane.ready = lane.ready or bool(lane.queue)
 
     def take_results(self) -> Iterator[Result]:
         """What is there to hand out."""
