@@ -244,10 +244,11 @@ def test_tm_03_silence_inside_a_body(reader: str, here: int, contexts: Contexts)
             assert server.targets() == ["/", "/"]
             assert server.connections == 2
             return
-        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=0.1)
+        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
         conn.connect()
         conn.send_request("GET", "/")
         response = conn.read_response()
+        conn.timeout = 0.1
         taken = io.BytesIO()
         with pytest.raises(ConnectionTimedOut) as caught:
             read_by(reader, conn, taken)
