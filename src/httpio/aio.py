@@ -24,9 +24,12 @@ from httpio.window import Backlog, Window
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["AsyncHTTPConnection", "Feed", "watch_of"]
+__all__ = ["AsyncHTTPConnection", "Feed", "Responses", "watch_of"]
 
 T = TypeVar("T")
+
+CALLS = 64
+"""Calls without a wait, before other tasks have a turn."""
 
 FED_AHEAD = 64
 """Items that are drawn from an asynchronous iterable before they can be sent, at most."""
@@ -35,22 +38,33 @@ FED_AHEAD = 64
 class AsyncHTTPConnection(Steps):
     """`HTTPConnection` for asyncio: the same arguments, the same calls, to be awaited where they may wait.
 
-    One task may send while another reads; a second of either is a StateError. To cancel a call leaves the connection
-    usable, or broken where what was being sent cannot be completed; what was received is not lost by it, and no
-    response goes to another request. `close`, `abort` and `detach` do not wait, and are not awaited.
+    One task may send while another reads; a second of either is a StateError, and so is a call in another loop while
+    one waits. `close`, `abort` and `detach` do not wait, and are not awaited. A connection that is dropped while it is
+    open is closed, with a ResourceWarning.
+
+    To cancel a call shifts nothing: no response goes to another request. A cancelled read has lost nothing, but for
+    those that read to the end (`readall`, `text`, `read` without a number): where they had read something, they break
+    the connection, as an interrupt does, until `connect` or `close`. What was being sent goes out all the same with
+    the next call that waits or sends, and its request stays in `outstanding`; but a file, an iterable, or what waits
+    for 100 (Continue) breaks the connection.
 
     Files that are sent from or written to are read and written in the loop's thread. RuntimeError from the first call
     where the loop cannot watch sockets, as Windows' Proactor.
     """
 
-    _waits = 0
-    """How often a call has waited."""
+    _unwaited = 0
+    """Calls since the last that waited."""
 
     async def _run(self, step: Step[T]) -> T:
         """Run a step to its end, in this task."""
         link = self._link
         waits = False
+        self._unwaited += 1
         try:
+            if self._unwaited > CALLS:
+                self._unwaited, waits = 0, True
+                await asyncio.sleep(0)
+                waits = False
             if link.transport is None:
                 watch_of(link)  # a loop that cannot watch says so before anything is sent
             while True:
@@ -64,7 +78,7 @@ class AsyncHTTPConnection(Steps):
                 except BaseException:
                     watch.remove(waiter)
                     raise
-                self._waits += 1
+                self._unwaited = 0
                 waits = False
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
@@ -155,8 +169,7 @@ class AsyncHTTPConnection(Steps):
         return await self._run(self.co_readinto(buf))
 
     async def readall(self) -> bytes:
-        """As `HTTPConnection.readall`. Cancelled, it drops what it had read: where some of the content had come, the
-        connection is broken."""
+        """As `HTTPConnection.readall`."""
         return await self._run(self.co_readall())
 
     async def discard(self) -> None:
@@ -172,7 +185,8 @@ class AsyncHTTPConnection(Steps):
         return await self._run(self.co_read_raw(size))
 
     async def text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """What is left of the content, decoded as `bytes.decode` does."""
+        """What is left of the content, decoded: a str, where `HTTPConnection.text` gives a file. Raises
+        UnicodeDecodeError and LookupError as `bytes.decode` does; the content has been read then."""
         return (await self.readall()).decode(encoding, errors)
 
     # -- many --
@@ -182,14 +196,17 @@ class AsyncHTTPConnection(Steps):
         requests: Iterable[str | Request] | AsyncIterable[str | Request],
         depth: int | None = None,
         body_limit: int = 1024 * 1024,
-    ) -> AsyncIterator[HTTPResponse]:
+    ) -> Responses:
         """As `HTTPConnection.pipeline`, for ``async for``. *requests* may be an asynchronous iterable, too: a task of
-        its own draws from it, a little ahead of what is sent."""
+        its own draws from it, a little ahead of what is sent.
+
+        Left early, or cancelled, it closes the connection where requests are outstanding.
+        """
         self._check_idle()
-        return _Responses(self, requests, Window(depth), body_limit)
+        return Responses(self, requests, Window(depth), body_limit)
 
 
-class _Responses(AsyncIterator[HTTPResponse]):
+class Responses(AsyncIterator[HTTPResponse]):
     """The responses of a pipeline. Dropped, it ends at once, which an asynchronous generator would not."""
 
     _ended = True  # until it was made
@@ -223,11 +240,10 @@ class _Responses(AsyncIterator[HTTPResponse]):
             for response in self._batch:
                 return response
             while True:
-                waits = connection._waits
                 batch = await connection._run(pipeline.co_next())
                 if batch:
                     self._batch = connection._hand_out(pipeline, batch)
-                    if connection._waits == waits:
+                    if connection._unwaited:
                         await asyncio.sleep(0)  # the peer is fast: other tasks have a turn all the same
                     return next(self._batch)
                 if feed is None or not await feed.more():

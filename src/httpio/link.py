@@ -340,8 +340,10 @@ class Link(Sender):
         """Receive once while nothing is buffered: straight into *target*, where the framing allows that, else
         into the parser. Returns the bytes that are in *target*."""
         parser = self.parser
-        if parser.at_eof or self.broken:
+        if parser.at_eof:
             self.give_up("the peer closed the connection inside the body")
+        if self.broken:
+            self.give_up("the connection was lost inside the body: connect() starts a new one")
         direct = 0 if target is None else min(parser.direct, len(target))
         need: PollNeeded | None = None
         protocol = self.protocol

@@ -244,13 +244,15 @@ class TLSTransport(Transport):
     def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
         with self._lock:
             try:
-                return self._ssl.recv_into(buffer, size or memoryview(buffer).nbytes)
+                count = self._ssl.recv_into(buffer, size or memoryview(buffer).nbytes)
+                if count == 0:
+                    self.clean = self.clean and not self._ends_alike
+                return count
             except ssl.SSLWantReadError:
                 self.receive_wants = POLLIN
             except ssl.SSLWantWriteError:
                 self.receive_wants = POLLOUT
             except ssl.SSLZeroReturnError:
-                self.clean = self.clean and not self._ends_alike
                 return 0
             except ssl.SSLEOFError:
                 self.clean = False

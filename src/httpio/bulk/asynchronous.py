@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from functools import partial
 
 from httpio.aio import Feed, watch_of
@@ -20,7 +20,7 @@ ROUNDS = 16
 """Rounds without a wait after which other tasks have a turn."""
 
 
-async def afetch(
+def afetch(
     items: Iterable[str | Request] | AsyncIterable[str | Request],
     *,
     headers: FieldsLike = None,
@@ -28,17 +28,20 @@ async def afetch(
     timeout: float | None = 60,
     connect_timeout: float | None = 30,
     body_limit: int = 64 * 1024 * 1024,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """As `fetch`, for ``async for``. *items* may be an asynchronous iterable, too: a task of its own draws from it, a
     little ahead of what is sent.
 
     To leave the loop early gives up what is under way; `contextlib.aclosing` makes that happen at once. RuntimeError
     where the event loop cannot watch sockets, as Windows' Proactor.
     """
-    Watch(asyncio.get_running_loop())  # a loop that cannot watch says so before anything is sent
     feed = Feed(items) if isinstance(items, AsyncIterable) else None
     tasks = map(task_of, items if feed is None else feed)  # type: ignore[arg-type]
-    engine = Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit)
+    return _run(Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit), feed)
+
+
+async def _run(engine: Engine, feed: Feed[str | Request] | None) -> AsyncGenerator[Result, None]:
+    Watch(asyncio.get_running_loop())  # a loop that cannot watch says so before anything is sent
     engine.more_to_come = feed is not None
     waiting = _Waiting(engine)
     rounds = 0

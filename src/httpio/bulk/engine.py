@@ -174,6 +174,9 @@ class _LaneBacklog(Backlog):
 
 
 class Engine:
+    """The lanes, and what goes to them and comes from them. `advance`, hand out `take_results`, wait for `needs`, and
+    again; `check` and `close` at the end."""
+
     def __init__(
         self,
         tasks: Iterator[Task | Result],
