@@ -69,23 +69,23 @@ class AsyncHTTPConnection(Steps):
                 watch_of(link)  # a loop that cannot watch says so before anything is sent
             while True:
                 need = step.send(None)
-                waits = True
                 watch = watch_of(link)
                 future = watch.loop.create_future()
                 waiter = watch.add(need, link.transport, partial(_wake, future))
                 try:
+                    waits = True
                     await future
-                except BaseException:
-                    watch.remove(waiter)
-                    raise
+                    waits = False
+                finally:
+                    if waits:
+                        watch.remove(waiter)
                 self._unwaited = 0
-                waits = False
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except Exception:
             raise
-        except BaseException:
-            if not waits:
+        except BaseException as exc:
+            if not (waits and isinstance(exc, asyncio.CancelledError | GeneratorExit)):
                 link.interrupt()  # between any two instructions: where the connection stands cannot be told
             raise
         finally:

@@ -274,6 +274,8 @@ class Endpoint:
         told."""
         self._attempt = None
         self.break_off()
+        if self.watch is not None:
+            self.watch.clear()
 
     def give_up(self, message: str) -> NoReturn:
         """The peer is gone: raise ConnectionClosed with the facts."""

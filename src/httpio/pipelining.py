@@ -114,6 +114,8 @@ class Pipeline:
             if flushed and self._refill():
                 flushed = self._flush()
             idle = not link.ready and not link.parser.waiting_count
+            if idle and not flushed:
+                flushed = not link.look()  # nobody else receives: what comes now was not asked for
             outcomes: list[Outcome] | None = None
             if idle and flushed:
                 if not self._failures and (link.stale or not link.protocol.reusable):
@@ -301,7 +303,8 @@ class Pipeline:
         link, window = self._link, self._window
         protocol = link.protocol
         owed = link.ready or link.parser.waiting_count  # also on a broken link: each has to be accounted for
-        if owed or (link.transport is not None and not link.broken and (protocol.sends_body or protocol.outbox)):
+        sends = protocol.alive and (protocol.sends_body or protocol.outbox)
+        if owed or (link.transport is not None and not link.broken and sends):
             return True
         waiting = self._backlog.draw(1)
         if not waiting:

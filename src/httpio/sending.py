@@ -285,11 +285,9 @@ class Sender(Endpoint):
     def _refused_before(self, error: OSError) -> bool:
         """Whether an answer that makes the rest of a body pointless is here: the peer sent it, and then did what makes
         sending fail."""
-        if not self.protocol.unfinished:
-            return False
         lost = self._lost(error, "sending")
         try:
-            refused = not self.look() and bool(self.ready)
+            refused = not self.look() and bool(self.ready) and not self.ready[-1].request_complete
         except HTTPError:
             raise lost from error
         if refused:
@@ -479,7 +477,8 @@ class Sender(Endpoint):
             finally:
                 if taken:
                     lock.release()
-            if self.parser.at_eof and (protocol.sends_body or protocol.expecting or protocol.outbox):
+            over = self.parser.at_eof or self.parser.surplus
+            if over and (protocol.sends_body or protocol.expecting or protocol.outbox):
                 protocol.stop_sending()
             if self.on_informational is not None:
                 self.note_interim(responses)

@@ -145,12 +145,13 @@ class Steps(Face):
     def _co_rest(self, content: bytes) -> Step[bytes]:
         """*content*, and what follows it."""
         link = self._link
+        protocol = link.protocol
         parts = [content]
         try:
             while link.current is not None:
                 parts.append((yield from link.co_read(BUFFER_SIZE)))
         except BaseException:
-            if any(parts):
+            if any(parts) and link.protocol is protocol:
                 link.break_off()  # it is lost: what follows must not pass for the whole
             raise
         link.check_not_closed_inside()

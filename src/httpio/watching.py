@@ -72,8 +72,8 @@ class Watch:
                 waiter.hang_up.register(waiter.fd, HANG_UP)
                 self._read(waiter.hang_up.fileno())
             if mask & POLLOUT and waiter.fd not in self._writers:
+                self._writers.add(waiter.fd)  # first: what is noted in vain does no harm
                 self.loop.add_writer(waiter.fd, self._writable, waiter.fd)
-                self._writers.add(waiter.fd)
             if waiter.bell is not None:
                 self._read(waiter.bell)
         except BaseException:
@@ -109,8 +109,9 @@ class Watch:
             for waiter in tuple(self._waiters):
                 self.remove(waiter)
         self.wake_all()
-        for fd in tuple(self._readers):
-            self._stop(self._readers, fd)
+        for watched in (self._readers, self._writers):
+            for fd in tuple(watched):
+                self._stop(watched, fd)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,8 +165,8 @@ class Watch:
 
     def _read(self, fd: int) -> None:
         if fd not in self._readers:
-            self.loop.add_reader(fd, self._readable, fd)
             self._readers.add(fd)
+            self.loop.add_reader(fd, self._readable, fd)
 
     def _leave_reader(self, fd: int) -> None:
         """Stop watching *fd* for reading, unless another waits for it."""
@@ -174,6 +175,6 @@ class Watch:
 
     def _stop(self, watched: set[int], fd: int) -> None:
         if fd in watched:
-            watched.remove(fd)
             with suppress(OSError, ValueError, RuntimeError):  # the loop may be closed
                 (self.loop.remove_reader if watched is self._readers else self.loop.remove_writer)(fd)
+            watched.discard(fd)
