@@ -6,10 +6,10 @@ ARGS ?=
 PREPARE = $(PYTHON) tools/prepare.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench lint docs wheel sanitize clean
+.PHONY: help demo test test-all bench faults lint docs wheel sanitize clean
 
 help:  ## list the targets
-	@echo "PYTHON=python3.12 chooses the Python; ARGS='...' is handed on to pytest or the benchmark."
+	@echo "PYTHON=python3.12 chooses the Python; ARGS='...' is handed on to pytest, the benchmark or the faults."
 	@sed -n 's/^\([a-z-]*\):  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo:  ## move 120,000 small objects from the embedded server, beside http.client
@@ -23,6 +23,9 @@ test-all:  ## the same with each Python from 3.10 up that is found; heavy tests 
 
 bench:  ## run the benchmarks
 	@python=$$($(PREPARE)) && $$python bench/run.py $(ARGS)
+
+faults:  ## play the faults to httpio and other clients, and write docs/faults.md
+	@python=$$($(PREPARE)) && $$python faults/run.py $(ARGS)
 
 lint:  ## ruff, and mypy --strict over the package
 	@python=$$($(PREPARE) --extras test,lint) && $$python -m ruff check . && $$python -m mypy
@@ -42,4 +45,4 @@ clean:  ## remove what was built; vendor/llhttp stays
 	rm -rf .venv-*/ build/ dist/ bench/.build/ src/httpio.egg-info/
 	rm -rf .mypy_cache/ .pytest_cache/ .ruff_cache/ .hypothesis/
 	rm -f src/httpio/_parser.*.so src/httpio/_parser.*.pyd
-	find src tests bench tools vendor -name __pycache__ -prune -exec rm -rf {} +
+	find src tests bench faults tools vendor -name __pycache__ -prune -exec rm -rf {} +
