@@ -15,16 +15,31 @@ from typing import Any
 
 import pytest
 import trustme
+from hypothesis import settings
 
+import httpio.window
 from servers import apache, haproxy, nginx
 from servers.process import ServerProcess
-from servers.scripted import server_context
+from servers.scripted import WAIT, server_context
 
 Serve = Callable[..., nginx.Nginx]
 ServeApache = Callable[..., apache.Apache]
 ServeHAProxy = Callable[..., haproxy.HAProxy]
 Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 """For TLS the server's and the client's; None for both without."""
+
+
+settings.register_profile("patient", deadline=None)  # how long an example takes is the machine's matter
+settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterable[None]:
+    """A pipeline takes a second without an answer for a loss, and on a busy machine a server's thread may not run for a
+    second. A test that is about this limit sets its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpio.window, "FIRST_PATIENCE", WAIT)
+        yield
 
 
 class Authority:

@@ -1,4 +1,5 @@
 """The rows of `cases/`, read once: `cases/README.md` says what each key means."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,5 @@
 """Ways to bring a wire to the parser, and what came of it, in the words of the oracle."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

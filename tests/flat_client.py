@@ -1,4 +1,5 @@
 """The client of test_flat, a process because its memory is measured: `flat_client.py PORT COUNT`."""
+
 from __future__ import annotations
 
 import json

@@ -5,6 +5,7 @@ each function follows. Where httpio is stricter than the RFC asks a recipient to
 
     responses(wire, ["GET", "HEAD"], eof=True, clean=True) -> one Outcome for each request
 """
+
 from __future__ import annotations
 
 import re
@@ -263,6 +264,7 @@ def response(
         interim_size += reader.at - start
         if len(answer.interim) > MAX_INTERIM or interim_size > MAX_INTERIM_SIZE:
             raise Invalid("too many interim responses")
+        skip_line_breaks(reader)
     answer.status = status
     answer.headers = fields
     persistent = persists(version, fields)

@@ -1,4 +1,5 @@
 """Every response of the cases, however it arrives; and the parser against the oracle."""
+
 from __future__ import annotations
 
 import random

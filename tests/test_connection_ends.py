@@ -148,11 +148,14 @@ class Stalling:
 
     def __init__(self, over: threading.Event) -> None:
         self._over = over
+        self.asked = threading.Event()
+        """Set when the head is here."""
 
     def __call__(self, peer: Peer) -> None:
         if peer.number:
             return answers(peer)
         seen = peer.head()
+        self.asked.set()
         if seen is not None and seen.target == "/part":
             peer.send(PART)
         assert self._over.wait(20)
@@ -321,14 +324,16 @@ def test_a_step_that_is_left_over_a_close(
 
 
 class Aborting:
-    """Aborts again and again, from another thread, until the block is left."""
+    """Aborts again and again, from another thread, until the block is left. *after*: not before this is set."""
 
-    def __init__(self, conn: HTTPConnection) -> None:
+    def __init__(self, conn: HTTPConnection, after: threading.Event | None = None) -> None:
         self._conn = conn
+        self._after = after
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
+        assert self._after is None or self._after.wait(20)
         while not self._done.wait(0.01):
             self._conn.abort()
 
@@ -352,11 +357,12 @@ def test_abort_while_it_connects(name: str, unconnected: HTTPConnection) -> None
 @pytest.mark.parametrize("name", [*(name for name in STEPS if name != "read_raw"), "pipeline"])
 @pytest.mark.parametrize("way", BOTH)
 def test_abort_while_a_call_waits(way: str, name: str, served: Serve, file: Any, over: threading.Event) -> None:
-    _, conn = served(Stalling(over), way, timeout=None)
+    stalling = Stalling(over)
+    _, conn = served(stalling, way, timeout=None)
     conn.connect()
-    if name == "pipeline":
+    if name == "pipeline":  # which would connect anew for a request that has not gone out
         responses = conn.pipeline([Request("POST", "/")])
-        with Aborting(conn), pytest.raises(ConnectionClosed):
+        with Aborting(conn, stalling.asked), pytest.raises(ConnectionClosed):
             next(responses)
     else:
         step = STEPS[name](conn, file)

@@ -37,6 +37,7 @@ from httpio import (
     Request,
     eval_coroutine,
 )
+from kernel import reset
 from servers.scripted import WAIT, Peer, Scripted, Seen, server_context
 
 End = Callable[[Peer], None]
@@ -334,6 +335,7 @@ def test_what_a_send_has_met_is_not_forgotten(end: End) -> None:
         assert ended.wait(WAIT)
         if end is Peer.finish:
             conn.send_request("GET", "/never")  # this is still taken, and answered by a reset
+        reset(conn)
         with pytest.raises(ConnectionClosed) as caught:
             conn.send_request("GET", "/never")
         assert caught.value.where == "sending"

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def time_out(conn: HTTPConnection, go: Callable[[], None]) -> None:
     conn.timeout = 0.05
     with pytest.raises(ConnectionTimedOut):
         conn.readall()
-    conn.timeout = 5
+    conn.timeout = 20
     go()
 
 
@@ -238,7 +238,7 @@ def test_t_50_after_a_failure(ending: Ending, contexts: Contexts) -> None:
         objects(peer)
 
     with Scripted(script, contexts[0]) as server:
-        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
         conn.connect()
         for target in ("/1", "/2", "/3"):
             conn.send_request("GET", target)
@@ -272,7 +272,7 @@ def test_t_50_after_a_wrong_answer(wrong: str, face: str, contexts: Contexts) ->
 
     targets = ["/1", "/2", "/3", "/bad", "/4", "/5"]
     with Scripted(script, contexts[0]) as server:
-        found = FACES[face](server, targets, contexts[1], timeout=5)
+        found = FACES[face](server, targets, contexts[1], timeout=20)
         assert [got.body for got in found[:3]] == [body_of(target) for target in targets[:3]]
         assert isinstance(found[3].error, error)
         if face == "low":
@@ -286,7 +286,7 @@ def test_t_50_after_a_wrong_answer(wrong: str, face: str, contexts: Contexts) ->
 def test_t_50_a_pipeline_that_is_left(leave: str, contexts: Contexts) -> None:
     with Scripted(objects, contexts[0]) as server:
         for count in range(1, 12):
-            conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+            conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
             limit = 10 if "body" in leave else 1 << 20
             left: Any = conn.pipeline([f"/{number}" for number in range(30)], 4, body_limit=limit)
             for _ in range(count):
@@ -325,15 +325,16 @@ def test_t_50_a_file_is_not_read_after_its_call(tmp_path: Path) -> None:
             received.extend(peer.take(BIG))
 
     with Scripted(script) as server:
-        conn = HTTPConnection("127.0.0.1", server.port, timeout=5)
+        conn = HTTPConnection("127.0.0.1", server.port, timeout=20)
         conn.connect()
         with (tmp_path / "mine").open("rb") as file:
             number = file.fileno()
             step = conn.co_send_request("PUT", "/", body=file)
             next(step)
             step.close()
-        with (tmp_path / "other").open("rb") as other:
-            assert other.fileno() == number
+        with ExitStack() as files:
+            while files.enter_context((tmp_path / "other").open("rb")).fileno() != number:
+                pass  # the collector may have closed what had a lower one
             over.set()
             with pytest.raises((HTTPError, ValueError)):
                 conn.read_response()
@@ -354,7 +355,7 @@ def test_t_50_an_old_step_does_not_touch_a_new_connection(contexts: Contexts) ->
         objects(peer)
 
     with Scripted(script, contexts[0]) as server:
-        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
         conn.connect()
         conn.send_request("GET", "/1")
         old = conn.co_read_response()
@@ -429,7 +430,7 @@ def test_t_51_unasked_bytes(face: str, what: str, when: str, contexts: Contexts)
         pytest.skip("what is no record of the connection cannot be written in one piece with one that is")
     unasked = Unasked(what, when)
     with Scripted(unasked.script, contexts[0]) as server:
-        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
         if when == "fresh":
             conn.connect()
         else:
@@ -487,7 +488,7 @@ def test_t_51_unasked_bytes_between_two_requests(
     targets = ["/1", "/2", "/3"]
     with Scripted(unasked.script, contexts[0]) as server:
         options: dict[str, Any] = {"depth": 1} if face == "pipeline" else {}
-        found = FACES[face](server, targets, contexts[1], timeout=5, **options)
+        found = FACES[face](server, targets, contexts[1], timeout=20, **options)
         assert [got.body for got in found] == [body_of(target) for target in targets]
         assert server.targets() == targets
         assert server.connections == (1 if what == "empty line" else 2)
@@ -539,8 +540,9 @@ FAULTS: dict[str, Callable[[list[bytes]], None]] = {
 }
 
 
-def faulty(fault: str) -> Callable[[Peer], None]:
-    """The first connection answers as the fault has it, each request with the next of its wires; others behave."""
+def faulty(fault: str, ends: bool) -> Callable[[Peer], None]:
+    """The first connection answers as the fault has it, each request with the next of its wires; others behave. *ends*:
+    it closes behind the last of them."""
     wires = [response_of(f"/{number}") for number in range(COUNT)]
     FAULTS[fault](wires)
 
@@ -553,6 +555,8 @@ def faulty(fault: str) -> Callable[[Peer], None]:
             until = number + 1 + (len(wires) - COUNT if number >= AT else 0)
             peer.send(b"".join(wires[at:until]))
             at = until
+            if ends and number == COUNT - 1:
+                peer.finish()
         return None
 
     return script
@@ -572,12 +576,12 @@ def test_t_52_answers_that_do_not_fit(
     not the answer, looks to HTTP like one. What came before the fault is right, and so is what was repeated on a new
     connection; no header section is given with the body of another; and a length that is wrong ends the connection
     with the next object."""
-    monkeypatch.setattr(httpio.window, "FIRST_PATIENCE", 0.1)
+    if fault == "missing":  # else no answer is ever waited for in vain
+        monkeypatch.setattr(httpio.window, "FIRST_PATIENCE", 0.5)
     targets = [f"/{number}" for number in range(COUNT)]
     options: dict[str, Any] = {"depth": COUNT} if face == "pipeline of 100" else {}
-    timeout = 0.3 if fault == "missing" and face == "low" else 5
-    with Scripted(faulty(fault), contexts[0]) as server:
-        found = FACES[face.split()[0]](server, targets, contexts[1], timeout=timeout, **options)
+    with Scripted(faulty(fault, ends=face == "low"), contexts[0]) as server:
+        found = FACES[face.split()[0]](server, targets, contexts[1], timeout=20, **options)
         assert server.connections <= 3
     assert len(found) == COUNT
     right = [own(target, got) for target, got in zip(targets, found, strict=True)]

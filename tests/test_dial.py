@@ -32,7 +32,7 @@ def no_socket_is_left() -> Iterator[None]:
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     yield
     if before:
-        for _ in range(200):  # a thread that looks a name up may just be ending
+        for _ in range(2000):  # a thread that looks a name up may just be ending
             if len(os.listdir("/proc/self/fd")) <= before:
                 break
             time.sleep(0.01)
@@ -93,14 +93,16 @@ def test_unix_socket_with_a_full_queue(tmp_path: Path) -> None:
                 sock.close()
 
 
-def refused_port() -> int:
+@pytest.fixture
+def refused_port() -> Iterator[int]:
+    """A port that nobody listens at, and nobody else is given."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+        yield int(sock.getsockname()[1])
 
 
-def test_refused() -> None:
-    conn = HTTPConnection("127.0.0.1", refused_port(), timeout=20)
+def test_refused(refused_port: int) -> None:
+    conn = HTTPConnection("127.0.0.1", refused_port, timeout=20)
     for call in (conn.connect, lambda: conn.send_request("GET", "/")):
         with pytest.raises(ConnectionRefusedError) as caught:
             call()
@@ -108,11 +110,10 @@ def test_refused() -> None:
         assert not conn.response_pending()
 
 
-def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = refused_port()
-
+def test_the_next_address_is_tried(refused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def look_up(host: str, port: int, **_: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in (bad, bad, port)]
+        ports = (refused_port, refused_port, port)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in ports]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with Scripted(answers) as server:
@@ -222,6 +223,7 @@ def test_a_connect_that_takes_too_long() -> None:
         assert time.monotonic() - begun >= 0.2
         assert caught.value.where == "connecting"
         assert isinstance(caught.value, TimeoutError)
+        conn.connect_timeout = None
         step = conn.co_connect()
         next(step)
         step.close()
@@ -340,6 +342,7 @@ def test_a_handshake_that_takes_too_long(authority: Authority) -> None:
         with pytest.raises(ConnectionTimedOut) as caught:
             conn.connect()
         assert caught.value.where == "connecting"
+        conn.connect_timeout = None
         step = conn.co_connect()
         for _ in range(2):
             next(step)
@@ -574,12 +577,11 @@ def test_the_log_of_a_connect(authority: Authority, caplog: pytest.LogCaptureFix
 
 
 def test_the_log_of_failures(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    authority: Authority, refused_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "httpio.dial")
-    port = refused_port()
     with pytest.raises(ConnectionRefusedError):
-        run(co_dial("127.0.0.1", port))
+        run(co_dial("127.0.0.1", refused_port))
     with (
         Scripted(lambda peer: peer.reset()) as server,
         pytest.raises(ConnectionClosed),
@@ -593,6 +595,6 @@ def test_the_log_of_failures(
     with pytest.raises(HostnameNotResolvable):
         run(co_dial("some.example", 80))
     text = "\n".join(logged(caplog))
-    assert f"no connection to 127.0.0.1 port {port}: ConnectionRefusedError(" in text
+    assert f"no connection to 127.0.0.1 port {refused_port}: ConnectionRefusedError(" in text
     assert "no TLS with '127.0.0.1': " in text or f"no connection to 127.0.0.1 port {server.port}: " in text
     assert "'some.example' was not found: gaierror(" in text

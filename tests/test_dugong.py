@@ -41,6 +41,7 @@ def meet(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Meet]
             ssl_context = ssl.create_default_context(cafile=authority.ca) if tls else None
             conn = dugong.HTTPConnection("localhost", server.port, ssl_context)
             conn.timeout = TIMEOUT
+            conn.expect_timeout = TIMEOUT
             stack.callback(conn.disconnect)
             return server, conn
 

@@ -18,6 +18,7 @@ from servers.scripted import Peer, Script, Scripted, answers
 def meet(script: Script) -> Iterator[tuple[Scripted, dugong.HTTPConnection]]:
     with Scripted(script) as server, dugong.HTTPConnection("127.0.0.1", server.port) as conn:
         conn.timeout = 20
+        conn.expect_timeout = 20
         yield server, conn
 
 

@@ -73,7 +73,7 @@ class Watched:
     """Aborts a connection that hangs, so that its test fails soon."""
 
     def __init__(self, conn: HTTPConnection) -> None:
-        self._timer = threading.Timer(10, conn.abort)
+        self._timer = threading.Timer(60, conn.abort)
 
     def __enter__(self) -> None:
         self._timer.start()

@@ -48,14 +48,13 @@ def objects(peer: Peer) -> None:
 
 
 def run(items: Any, **options: Any) -> list[Result]:
-    return list(fetch(items, **{"timeout": 15, **options}))
+    return list(fetch(items, **{"timeout": 20, **options}))
 
 
 def jobs(server: Scripted, targets: list[str], method: str = "GET") -> list[Job]:
     origin, _ = split_url(server.url + "/")
     return [
-        Job(origin, target if method == "GET" else Request(method, target, body=b"x"), target[1:])
-        for target in targets
+        Job(origin, target if method == "GET" else Request(method, target, body=b"x"), target[1:]) for target in targets
     ]
 
 
@@ -74,9 +73,7 @@ def test_several_origins() -> None:
         assert Counter(result.request for result in results) == Counter(urls)
         for server in servers:
             own = [result for result in results if result.request.startswith(server.url + "/")]
-            assert [result.request for result in own] == [
-                url for url in urls if url.startswith(server.url + "/")
-            ]
+            assert [result.request for result in own] == [url for url in urls if url.startswith(server.url + "/")]
             for result in own:
                 assert (result.status, result.error, result.attempts) == (200, None, 1)
                 assert result.content == content(result.request.removeprefix(server.url))
@@ -94,15 +91,11 @@ def test_nothing_to_fetch() -> None:
 def test_headers_and_requests() -> None:
     def script(peer: Peer) -> None:
         while (seen := peer.request()) is not None:
-            peer.answer(
-                f"{seen.method} {seen.field('X-A')} {seen.field('X-B')} {seen.field('User-Agent')}".encode()
-            )
+            peer.answer(f"{seen.method} {seen.field('X-A')} {seen.field('X-B')} {seen.field('User-Agent')}".encode())
 
     with Scripted(script) as server:
         request = Request("POST", f"{server.url}/2", {"x-a": "own"}, b"abc", tag=object())
-        first, second = run(
-            [f"{server.url}/1", request], headers={"X-A": "1", "X-B": "2", "User-Agent": "me"}
-        )
+        first, second = run([f"{server.url}/1", request], headers={"X-A": "1", "X-B": "2", "User-Agent": "me"})
         assert first.content == b"GET 1 2 me"
         assert second.content == b"POST own 2 me"
         assert second.request is request
@@ -150,9 +143,7 @@ def test_a_refused_origin_fails_its_own_objects(monkeypatch: pytest.MonkeyPatch)
     kept, port = silent_port()
     with kept, Scripted(objects) as server:
         items = [
-            url
-            for number in range(300)
-            for url in (f"{server.url}/{number}", f"http://127.0.0.1:{port}/{number}")
+            url for number in range(300) for url in (f"{server.url}/{number}", f"http://127.0.0.1:{port}/{number}")
         ]
         results = run(items)
         assert Counter(result.request for result in results) == Counter(items)
@@ -193,7 +184,7 @@ def test_statuses_are_results() -> None:
         assert [result.ok for result in results] == [True, True, False, False, False, False]
 
 
-@pytest.mark.parametrize("size", [2000, 5_000_000])
+@pytest.mark.parametrize("size", [2000, 24 << 20])  # the latter is more than the sockets of two ends can hold
 def test_a_body_over_the_limit(size: int) -> None:
     def script(peer: Peer) -> None:
         while (seen := peer.request()) is not None:
@@ -361,9 +352,7 @@ def descriptors() -> int:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -399,9 +388,7 @@ def test_a_status_that_is_no_success_makes_no_file(sink: FolderSink, tmp_path: P
 
 @pytest.mark.parametrize("end", ["finish", "reset"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_cut_is_fetched_again(
-    end: str, chunked: bool, sink: FolderSink, tmp_path: Path
-) -> None:
+def test_a_body_that_is_cut_is_fetched_again(end: str, chunked: bool, sink: FolderSink, tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
         while (seen := peer.request()) is not None:
             if not seen.target.startswith("/large"):
@@ -437,7 +424,8 @@ def test_a_body_that_is_always_cut_fails(sink: FolderSink, tmp_path: Path) -> No
         while (seen := peer.request()) is not None:
             if seen.target == "/large":
                 peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + bytes(2_000_000))
-                return peer.finish()
+                peer.finish()
+                return peer.drain()  # so that no reset takes the body with it
             peer.answer(content(seen.target))
 
     with Scripted(script) as server:
@@ -483,9 +471,7 @@ def test_what_the_sink_raises_is_the_error_of_its_object(sink: FolderSink, tmp_p
     }
 
 
-def test_a_full_disk_in_the_middle_of_a_body(
-    sink: FolderSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_in_the_middle_of_a_body(sink: FolderSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = httpio.bulk.sinks.Writer.write
     written: Counter[str] = Counter()
 
@@ -626,9 +612,9 @@ def test_one_result_for_every_item(
         make: Callable[[], Any] = lambda: FolderSink(folder)  # noqa: E731
         if into_files:
             with make() as sink:
-                results = list(transfer(iter(listed), sink=sink, timeout=10))
+                results = list(transfer(iter(listed), sink=sink, timeout=20))
         else:
-            results = list(transfer(iter(listed), timeout=10))
+            results = list(transfer(iter(listed), timeout=20))
         assert Counter(map(id, listed)) == Counter(id(result.request) for result in results)
         for origin in {job.origin for job in listed}:
             assert [job.name for job in listed if job.origin == origin] == [

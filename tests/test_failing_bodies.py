@@ -241,7 +241,7 @@ def test_a_partial_write_that_is_interrupted() -> None:
     def interrupt(size: int) -> None:
         raise KeyboardInterrupt
 
-    with Scripted(lambda peer: peer.drain()) as server, HTTPConnection("127.0.0.1", server.port, timeout=10) as conn:
+    with Scripted(lambda peer: peer.drain()) as server, HTTPConnection("127.0.0.1", server.port, timeout=20) as conn:
         conn.send_request("PUT", "/", body=BodyFollowing(10))
         conn._link.protocol.wrote = interrupt  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):

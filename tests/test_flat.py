@@ -1,4 +1,5 @@
 """A hundred thousand pipelined responses of all kinds: each matches its request, and memory stays flat."""
+
 from __future__ import annotations
 
 import json
@@ -23,7 +24,9 @@ def test_memory_is_flat() -> None:
         program = Path(__file__).with_name("flat_client.py")
         done = subprocess.run(
             [sys.executable, program, str(server.port), str(COUNT)],
-            capture_output=True, text=True, timeout=240,
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
         counts = server.stop()
     assert done.returncode == 0, done.stderr[-2000:]

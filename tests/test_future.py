@@ -11,6 +11,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from time import monotonic
@@ -40,6 +41,9 @@ def kinds_of_loop() -> Iterator[Any]:
 @pytest.fixture(params=kinds_of_loop())
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
     """A loop, in which nothing goes wrong unseen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()  # sockets that earlier tests have left to it are not this one's matter
     made = request.param()
     seen: list[dict[str, Any]] = []
     made.set_exception_handler(lambda _, context: seen.append(context))
@@ -592,8 +596,9 @@ class TestEnding:
             fd = first.fileno()
             first.close()
             second, other = socket.socketpair()
-            while second.fileno() != fd:
-                second = second.dup()
+            with contextlib.ExitStack() as below:
+                while second.fileno() != fd:  # what the collector closes may leave others free
+                    second = below.enter_context(second).dup()
             second.setblocking(False)
             with peer, second, other:
                 reading = AioFuture(receive(second))
@@ -715,9 +720,9 @@ def test_the_connections_own_errors(run: Callable[[Main], Any]) -> None:
             conn = HTTPConnection("127.0.0.1", server.port, timeout=0.05)
             with conn, pytest.raises(ConnectionTimedOut):
                 await get(conn, "/slow")
+            conn.timeout = 20
             with conn, pytest.raises(ConnectionClosed):
                 await get(conn, "/closed")
-            conn.timeout = 20
             with conn:
                 task = asyncio.ensure_future(get(conn, "/slow"))
                 while not conn.response_pending():

@@ -112,9 +112,7 @@ class TestCaseInsensitiveDict:
         assert d.get("y") is None
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c["group"].startswith("header-")], ids=lambda c: c["id"]
-)
+@pytest.mark.parametrize("case", [c for c in CASES if c["group"].startswith("header-")], ids=lambda c: c["id"])
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_cases(case, as_bytes):
     headers = case["call"]["headers"]
@@ -169,9 +167,7 @@ class TestEncodeFields:
         with pytest.raises(TypeError):
             encode_fields(headers)
 
-    @pytest.mark.parametrize(
-        "value", ["Bearer s3cret\r\n", "s3cret\u2028", b"s3cret\x00", "s3cret" * 50 + "\x7f"]
-    )
+    @pytest.mark.parametrize("value", ["Bearer s3cret\r\n", "s3cret\u2028", b"s3cret\x00", "s3cret" * 50 + "\x7f"])
     def test_the_value_is_never_shown(self, value):
         with pytest.raises(ValueError, match="'Authorization'") as caught:
             encode_fields({"Authorization": value})

@@ -1,4 +1,5 @@
 """Imports inside httpio go one way: each file imports only from rows above its own."""
+
 from __future__ import annotations
 
 import ast

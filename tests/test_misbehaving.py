@@ -1,4 +1,5 @@
 """`httpio get` against servers that lose requests or connections without a word."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -158,9 +158,7 @@ class TestNaming:
     def test_refused_in_the_list(self, name):
         assert [number for number, _ in refused(f"http://h/ {name}\n")] == [1]
 
-    @pytest.mark.parametrize(
-        "name", ["x" * 255, "é" * 127, "/".join(["x" * 255] * 15), "a\\b", "a b", "-rf", "~", "…"]
-    )
+    @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "/".join(["x" * 255] * 15), "a\\b", "a b", "-rf", "~", "…"])
     def test_allowed_in_the_list(self, name):
         assert named(f"http://h/ {name}\n") == [name]
 
@@ -322,9 +320,7 @@ print(after - before, end - before)
 """
     if sys.platform != "linux":
         pytest.skip("ru_maxrss is in KiB on Linux only")
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     kept, peak = map(int, done.stdout.split())
     assert kept < 24 * 1024
     assert peak < 48 * 1024

@@ -1,4 +1,5 @@
 """`httpio get` against nginx: ten thousand files over TCP and TLS, and a server that closes now and then."""
+
 from __future__ import annotations
 
 import shutil

@@ -1,4 +1,5 @@
 """The oracle agrees with the cases: else it could not be one."""
+
 from __future__ import annotations
 
 import pytest

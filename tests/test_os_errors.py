@@ -271,7 +271,7 @@ def fail_sending(name: str, sends: str, contexts: Contexts, faults: Faults, fold
     path.write_bytes(bytes(LONG))
     with Scripted(answers, contexts[0]) as server:
         for number in itertools.count():
-            with HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5) as conn:
+            with HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=WAIT) as conn:
                 conn.send_request("GET", "/0")
                 assert select.select([conn], [], [], WAIT)[0]
                 error = make(name)
@@ -358,7 +358,7 @@ def seen_in_time(server: Scripted, begun: float) -> list[str]:
     return server.targets()
 
 
-PATIENCE = 5.0
+PATIENCE = WAIT
 
 
 @pytest.mark.parametrize("kind", [SEND, RECEIVE])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import httpio.window
+from clock import Clock
 from httpio import ConnectionClosed, HTTPConnection, Request, fetch
 from httpio.link import Link
 from httpio.waiting import Step
@@ -130,7 +131,9 @@ def test_a_417_to_a_request_whose_body_went_out_is_the_answer(first: str, kind: 
         assert asked(server) == ["/2", "/3"]
 
 
-def test_a_417_is_remembered_for_its_origin_only() -> None:
+def test_a_417_is_remembered_for_its_origin_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, still=True)  # or fetch would assume a 100 that takes a second
+
     def taking(peer: Peer) -> None:
         while (seen := peer.head()) is not None:
             peer.send(CONTINUE)
@@ -435,6 +438,7 @@ def test_a_close_while_the_iterable_waits(end: str, method: str) -> None:
 def test_a_slow_answer_to_a_request_that_went_out_alone(last: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is awaited, longer than that to a pipelined one would be, and not asked for again."""
     monkeypatch.setattr(httpio.window, "FIRST_PATIENCE", 0.01)
+    clock = Clock(monkeypatch, still=True)  # so that none of the others is slow
     impatient = []
 
     def script(peer: Peer) -> None:
@@ -443,8 +447,9 @@ def test_a_slow_answer_to_a_request_that_went_out_alone(last: str, how: str, mon
                 peer.send(CONTINUE)
             peer.take(int(seen.field("Content-Length") or 0))
             if seen.target == "/last":
-                # Nothing may come meanwhile, neither an end nor anything else.
-                impatient.extend(select.select([peer.sock], [], [], 0.15)[0])
+                for _ in range(15):  # nothing may come meanwhile, neither an end nor anything else
+                    clock(1)
+                    impatient.extend(select.select([peer.sock], [], [], 0.01)[0])
             peer.answer(seen.target.encode())
 
     paths = [f"/{number}" for number in range(7)]
@@ -472,11 +477,14 @@ def test_a_slow_answer_to_a_request_that_went_out_alone(last: str, how: str, mon
 def test_a_slow_answer_with_others_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The POST went alone; those behind it are not sent before its answer."""
     monkeypatch.setattr(httpio.window, "FIRST_PATIENCE", 0.01)
+    clock = Clock(monkeypatch, still=True)
 
     def script(peer: Peer) -> None:
         while (seen := peer.request()) is not None:
             if seen.method == "POST":
-                assert not select.select([peer.sock], [], [], 0.1)[0]
+                for _ in range(15):
+                    clock(1)
+                    assert not select.select([peer.sock], [], [], 0.01)[0]
             peer.answer(seen.target.encode())
 
     with Scripted(script) as server, connect(server) as conn:

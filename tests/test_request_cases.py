@@ -104,9 +104,7 @@ def rows(*expect: str) -> list[corpus.Row]:
     return [
         row
         for row in corpus.requests()
-        if row["id"] not in APART
-        and row["id"] not in NOT_EXPRESSED
-        and (row["expect"] == "ok") == bool(expect)
+        if row["id"] not in APART and row["id"] not in NOT_EXPRESSED and (row["expect"] == "ok") == bool(expect)
     ]
 
 

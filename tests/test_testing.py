@@ -198,9 +198,7 @@ def test_interim_responses_come_first() -> None:
     ],
 )
 def test_a_wrong_address_is_an_answer_and_no_more(target: str, status: int) -> None:
-    answers = converse(get(target, "Content-Length: 3", content=b"abc") + get("/objects/8")).split(
-        b"HTTP/1.1 "
-    )
+    answers = converse(get(target, "Content-Length: 3", content=b"abc") + get("/objects/8")).split(b"HTTP/1.1 ")
     assert answers[1].startswith(b"%d " % status)
     assert answers[2].endswith(object_bytes(8, 1024))
 
@@ -328,9 +326,7 @@ def test_uploads_are_digested(server: Server) -> None:
         for method in ("PUT", "POST"):
             client.request(method, "/objects/1", whole)
             assert client.getresponse().read().decode() == sha256(whole).hexdigest()
-            client.request(
-                method, "/objects/1", iter(pieces), {"Transfer-Encoding": "chunked"}, encode_chunked=True
-            )
+            client.request(method, "/objects/1", iter(pieces), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
             assert client.getresponse().read().decode() == sha256(whole).hexdigest()
     assert server.stats().content - before.content == 4 * len(whole)
 
@@ -481,9 +477,7 @@ def test_tls(tmp_path: Path) -> None:
     authority.configure_trust(context)
     with Server(tls=(chain, key)) as server:
         assert server.url == f"https://127.0.0.1:{server.port}"
-        with closing(
-            http.client.HTTPSConnection(server.host, server.port, timeout=20, context=context)
-        ) as client:
+        with closing(http.client.HTTPSConnection(server.host, server.port, timeout=20, context=context)) as client:
             for number, size in enumerate((*SIZES, 5_000_000)):
                 client.request("GET", f"/objects/{number}?size={size}")
                 assert client.getresponse().read() == object_bytes(number, size)
@@ -491,9 +485,7 @@ def test_tls(tmp_path: Path) -> None:
             assert client.getresponse().read().decode() == sha256(bytes(1 << 20)).hexdigest()
         with suppress(ConnectionResetError):
             assert b"HTTP" not in exchange(server, get("/objects/1"))
-        with context.wrap_socket(
-            connect(server), server_hostname="127.0.0.1", suppress_ragged_eofs=False
-        ) as sock:
+        with context.wrap_socket(connect(server), server_hostname="127.0.0.1", suppress_ragged_eofs=False) as sock:
             wire, expected = mixed(300)
             sock.sendall(wire + get("/objects/1", "Connection: close"))
             stream = sock.makefile("rb")

@@ -238,7 +238,7 @@ def test_tm_14_an_interrupt_in_each_system_call(
     interrupted = set()
     with Scripted(objects, contexts[0]) as server:
         for at in range(1, 500):
-            conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+            conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
             interrupt = Interrupt(at, when, habits)
             with suppress(KeyboardInterrupt):
                 talk(conn, path)
@@ -262,7 +262,7 @@ def test_tm_14_an_interrupt_in_close(when: str, authority: Authority, monkeypatc
     client = ssl.create_default_context(cafile=authority.ca)
     awkward.use(habits, monkeypatch, client)
     with Scripted(objects, server_context(authority.chain, authority.key)) as server:
-        conn = HTTPConnection("127.0.0.1", server.port, client, timeout=5)
+        conn = HTTPConnection("127.0.0.1", server.port, client, timeout=20)
         conn.send_request("GET", "/1")
         assert conn.read_response().path == "/1"
         Interrupt(1, when, habits, only="unwrap")
@@ -318,7 +318,7 @@ def few_pipelined(conn: HTTPConnection) -> None:
 def test_tm_14_an_interrupt_at_each_line(talk: Callable[[HTTPConnection], None]) -> None:
     with Scripted(objects) as server:
         for at in range(1, 5000):
-            conn = HTTPConnection("127.0.0.1", server.port, timeout=5)
+            conn = HTTPConnection("127.0.0.1", server.port, timeout=20)
             interrupt = LineByLine(at)
             tracer = sys.gettrace()
             sys.settrace(interrupt.watch)
@@ -357,7 +357,7 @@ def test_tm_14_steps_left_at_each_wait(contexts: Contexts, monkeypatch: pytest.M
     awkward.use(habits, monkeypatch, contexts[1])
     with Scripted(objects, contexts[0]) as server:
         for at in range(1, 500):
-            conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+            conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
             interrupt = Interrupt(at, "at waits", Habits())
             with suppress(KeyboardInterrupt):
                 for number in range(12):

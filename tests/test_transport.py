@@ -200,6 +200,7 @@ def test_a_reset(authority: Authority) -> None:
         peer, _ = listener.accept()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
+    assert PollNeeded(transport.fd, POLLIN).poll(20)
     with pytest.raises(ConnectionResetError) as caught:
         transport.try_receive_into(bytearray(10))
     assert caught.value.errno == errno.ECONNRESET

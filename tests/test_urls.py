@@ -27,9 +27,7 @@ def test_target_cases(case, as_bytes):
         assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    "host", [c["call"]["host"] for c in CASES if c["group"] == "host" and "host" in c["call"]]
-)
+@pytest.mark.parametrize("host", [c["call"]["host"] for c in CASES if c["group"] == "host" and "host" in c["call"]])
 def test_host_cases(host):
     with pytest.raises(ValueError, match="host"):
         check_host(host)

@@ -23,6 +23,11 @@ CROWD = -(-MOST_BODIES // SIZE)
 """So many bodies of that size are enough."""
 
 
+@pytest.fixture(autouse=True)
+def patience():
+    """That of the library, whose limit is tested here."""
+
+
 def targets(count=None):
     return Backlog(f"/{number}" for number in (itertools.count() if count is None else range(count)))
 

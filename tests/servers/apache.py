@@ -1,4 +1,5 @@
 """Apache from Debian's package, in the foreground, with a configuration of its own in a folder of its own."""
+
 from __future__ import annotations
 
 import os
@@ -28,6 +29,8 @@ CustomLog {folder}/access.log counted
 <Directory />
     AllowOverride None
 </Directory>
+Timeout 60
+KeepAliveTimeout 60
 StartServers 1
 ServerLimit 1
 ThreadsPerChild 25

@@ -1,4 +1,5 @@
 """Sends one wire to one connection, from a thread, when so many requests have come."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
 """Answers `/N` with what `plan(N)` says, as fast as it can: `python -m servers.flat`."""
+
 from __future__ import annotations
 
 import json

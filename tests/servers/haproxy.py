@@ -1,4 +1,5 @@
 """HAProxy from Debian's package, in the foreground, in front of one server on this machine."""
+
 from __future__ import annotations
 
 import socket
@@ -39,9 +40,7 @@ class HAProxy(Program):
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, (folder / "log").open("wb") as log:
             self.port: int = listener.getsockname()[1]
             configuration.write_text(
-                CONFIGURATION.format(
-                    descriptor=listener.fileno(), behind=behind, directives="\n    ".join(directives)
-                )
+                CONFIGURATION.format(descriptor=listener.fileno(), behind=behind, directives="\n    ".join(directives))
             )
             super().__init__(
                 [PROGRAM, "-db", "-f", configuration], pass_fds=[listener.fileno()], stdout=log, stderr=log

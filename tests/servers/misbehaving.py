@@ -4,6 +4,7 @@ drops:   thinks a moment about each request, and then forgets the one that came 
 closes:  closes after each answer, and never says so; what came behind the request is read and thrown away.
 resets:  the same, without reading it: the kernel resets the connection, and may take the answer with it.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """nginx from Debian's package, in the foreground, with a configuration of its own in a folder of its own."""
+
 from __future__ import annotations
 
 import grp

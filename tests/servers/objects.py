@@ -1,4 +1,5 @@
 """What the servers here serve: content that no two numbers share, and that both ends can compute."""
+
 from __future__ import annotations
 
 import random

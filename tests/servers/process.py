@@ -3,6 +3,7 @@
 The server is a program. It prints the port as its first line, serves until its standard input ends (so that
 it ends with its parent, however that ends), and prints its counts as one line of JSON.
 """
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,7 @@ class ServerProcess:
     def stop(self) -> dict[str, int]:
         """Ends the server; what it counted. May be called once."""
         try:
-            output, _ = self._process.communicate(timeout=30)
+            output, _ = self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()

@@ -1,4 +1,5 @@
 """Runs a server program in the foreground, with a configuration of its own, and ends it by its process id."""
+
 from __future__ import annotations
 
 import signal
@@ -41,7 +42,7 @@ class Program:
         if self._process.poll() is None:
             self._process.send_signal(self.stops_by)
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

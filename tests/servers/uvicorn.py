@@ -3,6 +3,7 @@
 A path that is a status, as /413: answers with it, without receiving the body. At any other it receives all of the
 body, and says how much it was.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -41,7 +42,9 @@ async def application(
 
 
 async def serve(listener: socket.socket) -> None:
-    server = uvicorn.Server(uvicorn.Config(application, http="h11", lifespan="off", log_level="critical"))
+    server = uvicorn.Server(
+        uvicorn.Config(application, http="h11", lifespan="off", log_level="critical", timeout_keep_alive=60)
+    )
     serving = asyncio.create_task(server.serve([listener]))
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     serving.cancel()  # its own way to end takes a tenth of a second more
