@@ -229,6 +229,8 @@ class HTTPConnection(Steps):
 
     def _next_response(self) -> HTTPResponse:
         link = self._link
+        if link.sends and not link.parser.waiting_count:
+            run(link.co_await_request())
         return link.wait_once() or link.next_ready() or run(link.co_next_response())
 
     def read(self, len_: int | None = None) -> bytes:
