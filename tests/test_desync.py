@@ -507,7 +507,7 @@ def test_t_51_an_answer_to_what_was_not_sent(contexts: Contexts) -> None:
         objects(peer)
 
     with Scripted(script, contexts[0]) as server:
-        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=5)
+        conn = HTTPConnection("127.0.0.1", server.port, contexts[1], timeout=20)
         conn.connect()
         requests: list[Any] = [Request("PUT", "/0", body=bytes(BIG)), "/1", "/2", "/3"]
         found = []
