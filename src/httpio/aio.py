@@ -67,21 +67,22 @@ class AsyncHTTPConnection(Steps):
                 waits = False
             if link.transport is None:
                 watch_of(link)  # a loop that cannot watch says so before anything is sent
-            while True:
-                need = step.send(None)
-                watch = watch_of(link)
-                future = watch.loop.create_future()
-                waiter = watch.add(need, link.transport, partial(_wake, future))
-                try:
-                    waits = True
-                    await future
-                    waits = False
-                finally:
-                    if waits:
-                        watch.remove(waiter)
-                self._unwaited = 0
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            try:
+                while True:
+                    need = step.send(None)
+                    watch = watch_of(link)
+                    future = watch.loop.create_future()
+                    waiter = watch.add(need, link.transport, partial(_wake, future))
+                    try:
+                        waits = True
+                        await future
+                        waits = False
+                    finally:
+                        if waits:
+                            watch.remove(waiter)
+                    self._unwaited = 0
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
         except Exception:
             raise
         except BaseException as exc:

@@ -92,6 +92,7 @@ class Endpoint:
         self.forks = 0
         """How often it was left to a parent process."""
         self._attempt: Attempt | None = None
+        self._choosing = threading.Lock()  # held while it is decided which attempt that is
         self._trace_file: BinaryIO | None = None  # opened here, and to be closed here
         self._bell: Bell | None = None  # for a sender that waits
         self._reader_bell: Bell | None = None  # for a reader that waits while another call sends
@@ -131,6 +132,8 @@ class Endpoint:
         self._needs: dict[tuple[bool, int, bool], PollNeeded] = {}
         self._sending = False  # a call is in `co_flush`
         self._reading = False  # a call waits for the peer
+        self._reader = threading.Lock()  # held by the one call that reads
+        self._sender = threading.Lock()  # held by the one call that sends
         self._right_to_receive = threading.Lock()
         self._right_to_send = threading.Lock()  # held for a moment only: a reader sends too, while it waits
         self._moving = threading.Lock()  # the sending half from one state to another: a reader may stop it
@@ -139,14 +142,15 @@ class Endpoint:
 
     def co_connect(self) -> Step[None]:
         """Connect, or connect anew; what was outstanding is given up."""
-        if self._attempt is not None:
-            raise StateError("another call is connecting")
-        self.close()
         target = self.target
         limit = self.times.connect
         attempt = Attempt()
-        try:
+        with self._choosing:
+            if self._attempt is not None:
+                raise StateError("another call is connecting")
+            self.close()
             self._attempt = attempt
+        try:
             sock = yield from co_dial(
                 target.host,
                 target.port,
@@ -244,6 +248,7 @@ class Endpoint:
         self.watch = None  # its loop is the parent's, down to the descriptors
         self._attempt = None
         self._sending = self._reading = False
+        self._reader, self._sender, self._choosing = threading.Lock(), threading.Lock(), threading.Lock()
         self._right_to_receive, self._right_to_send = threading.Lock(), threading.Lock()
         self._moving = threading.Lock()
         self._let_go()

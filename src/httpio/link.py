@@ -67,12 +67,15 @@ class Link(Sender):
         """The next response after one wait that blocks, as most come to a request that was just sent; None: it
         takes the longer way of `next_ready` and `co_next_response`."""
         transport = self.transport
-        if not self._just_sent or self._reading or self.current is not None or self.ready or self.parser.buffered:
+        if not self._just_sent or self.current is not None or self.ready or self.parser.buffered:
             return None
         if transport is None or transport.pending or self._exchange_end is not None:
             return None
+        if not self._reader.acquire(blocking=False):
+            return None
         self._just_sent = False
-        with self._right_to_receive:
+        lock = self._right_to_receive
+        with lock:
             try:
                 self._reading = True
                 timeout = self.times.idle
@@ -82,9 +85,7 @@ class Link(Sender):
                 if not self.take_responses():
                     return None
             finally:
-                self._reading = False
-                if self._bell is not None:
-                    self._bell.ring()
+                self._end_reading(lock)
         return self._first_ready()
 
     def co_next_response(self) -> Step[HTTPResponse]:
@@ -115,7 +116,8 @@ class Link(Sender):
 
     def co_await_request(self) -> Step[None]:
         """Wait, where nothing is outstanding, as long as another step is about to send a request."""
-        if self.awaiting_request is not None:
+        reader = self._reader
+        if not reader.acquire(blocking=False):
             raise StateError("another call is reading from this connection")
         call = self.awaiting_request = Bell()
         try:
@@ -125,6 +127,7 @@ class Link(Sender):
         finally:
             self.awaiting_request = None
             call.close()
+            reader.release()
 
     def _word_to_go_on(self) -> HTTPResponse | None:
         """The 100 (Continue) for the body that the caller is to write, as it came or as it is assumed, if all before
@@ -251,7 +254,7 @@ class Link(Sender):
 
     def _only_reader(self) -> threading.Lock:
         """What the one call that waits for the peer has to hold, and to give to `_end_reading`."""
-        if self._reading:
+        if not self._reader.acquire(blocking=False):
             raise StateError("another call is reading from this connection")
         return self._right_to_receive
 
@@ -259,6 +262,7 @@ class Link(Sender):
         if lock is not self._right_to_receive:
             return  # the connection was closed meanwhile
         self._reading = False
+        self._reader.release()
         if self._bell is not None:
             self._bell.ring()  # a sender that waits has to listen for itself
 

@@ -374,7 +374,8 @@ class Protocol:
 
     def where(self) -> Where:
         """The step of the exchange that a failure of the connection would interrupt now."""
-        return self.receiving.progress or ("sending" if self.outbox or self.sends_body else "awaiting response")
+        sends = self.outbox or self.sends_body or not self.receiving.parser.waiting_count
+        return self.receiving.progress or ("sending" if sends else "awaiting response")
 
     def facts(self, where: Where | None = None) -> dict[str, Any]:
         """The facts that every error of a connection carries, as keyword arguments of `HTTPError`."""

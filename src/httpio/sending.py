@@ -37,9 +37,16 @@ class Sender(Endpoint):
         """Check a request, a str being the target of a plain GET, and send it, or put it into the outbox; returns
         whether all of it was sent. *expect*: as for `Protocol.send_request`. Raises as `HTTPConnection.send_request`
         does; then nothing has changed, but that the peer may have been found to be gone."""
-        protocol, parser, transport = self.protocol, self.parser, self.transport
-        if self._sending:
+        sender = self._sender
+        if not sender.acquire(blocking=False):
             raise StateError("another call is sending on this connection")
+        try:
+            return self._put_request(request, expect)
+        finally:
+            sender.release()
+
+    def _put_request(self, request: Request | str, expect: bool | None) -> bool:
+        protocol, parser, transport = self.protocol, self.parser, self.transport
         self._just_sent = False
         if transport is None:
             raise ConnectionClosed("the connection is closed")
@@ -350,7 +357,8 @@ class Sender(Endpoint):
     def co_flush(self) -> Step[None]:
         """Send all that is to be sent. While that waits, what the peer says is listened to, and may make the
         rest pointless."""
-        if self._sending:
+        sender = self._sender
+        if not sender.acquire(blocking=False):
             raise StateError("another call is sending on this connection")
         need: PollNeeded | None = None
         protocol = self.protocol
@@ -376,6 +384,7 @@ class Sender(Endpoint):
                 self._leave_source()
             raise
         finally:
+            sender.release()
             if self.protocol is protocol:
                 self._sending = False
                 self._wake_reader()
@@ -408,7 +417,12 @@ class Sender(Endpoint):
 
     def _refuse_silence(self) -> None:
         """What is left to send is pointless. Without an answer that tells why, the peer has closed: say so now."""
-        if self.parser.at_eof and not self._reading and not self.ready and self.parser.open is None:
+        if self.ready or self.parser.open is not None:
+            return
+        if self.broken:  # another call has met that
+            facts = self.protocol.facts("sending")
+            raise ConnectionClosed("the connection was lost while the request was being sent", **facts)
+        if self.parser.at_eof and not self._reading:
             self.give_up("the peer closed the connection while the request was being sent")
 
     # -- 100 (Continue) --

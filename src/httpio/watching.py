@@ -174,7 +174,14 @@ class Watch:
             self._stop(self._readers, fd)
 
     def _stop(self, watched: set[int], fd: int) -> None:
-        if fd in watched:
+        if fd not in watched:
+            return
+        remove = self.loop.remove_reader if watched is self._readers else self.loop.remove_writer
+        try:
             with suppress(OSError, ValueError, RuntimeError):  # the loop may be closed
-                (self.loop.remove_reader if watched is self._readers else self.loop.remove_writer)(fd)
+                remove(fd)
+        except BaseException:  # an interrupt, which may have come before it was done
+            remove(fd)
+            raise
+        finally:
             watched.discard(fd)
