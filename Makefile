@@ -22,7 +22,7 @@ test-all:  ## the same with each Python from 3.10 up that is found; heavy tests 
 	@$(PYTHON) tools/every_python.py $(ARGS)
 
 bench:  ## run the benchmarks
-	@python=$$($(PREPARE)) && $$python bench/run.py $(ARGS)
+	@python=$$($(PREPARE) --extras test,bench) && $$python bench/run.py $(ARGS)
 
 faults:  ## play the faults to httpio and other clients, and write docs/faults.md
 	@python=$$($(PREPARE)) && $$python faults/run.py $(ARGS)
