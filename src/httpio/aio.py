@@ -250,6 +250,9 @@ class Responses(AsyncIterator[HTTPResponse]):
                 if feed is None or not await feed.more():
                     break
                 connection._check_in(pipeline)
+        except GeneratorExit:
+            self._end()  # there is no loop to wait in
+            raise
         except BaseException:
             await self.aclose()
             raise
