@@ -95,8 +95,8 @@ class AsyncHTTPConnection(Steps):
     def __del__(self) -> None:
         link: Endpoint | None = getattr(self, "_link", None)
         if link is not None and link.transport is not None:
-            warnings.warn(f"unclosed connection to {link.target}", ResourceWarning, source=self, stacklevel=2)
             link.close()
+            warnings.warn(f"unclosed connection to {link.target}", ResourceWarning, source=self, stacklevel=2)
 
     # -- connecting --
 

@@ -254,7 +254,12 @@ class Sender(Endpoint):
                         return True
                     first = outbox[0]
                     rest = first.rest
-                    taken = self._send_file(transport, rest) if type(rest) is FilePart else transport.try_send(rest)  # type: ignore[arg-type]
+                    if isinstance(rest, FilePart):
+                        taken = self._send_file(transport, rest)
+                    else:
+                        taken = transport.try_send(
+                            rest if len(rest) <= SENT_AT_ONCE else memoryview(rest)[:SENT_AT_ONCE]
+                        )
                     if taken is None:
                         return False
                     self.moved += taken

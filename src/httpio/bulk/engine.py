@@ -196,6 +196,7 @@ class Engine:
         self._timeouts = (timeout, connect_timeout)
         self._body_limit = body_limit
         self._lanes: dict[Origin, Lane] = {}
+        self._refused = 0  # of them
         self._waiting: deque[Lane] = deque()  # lanes that have tasks and no place yet
         self.active: list[Lane] = []
         """The lanes that are served."""
@@ -265,7 +266,7 @@ class Engine:
     def _retire(self, lane: Lane) -> None:
         """The lane has nothing left to do: its place is for others, and mostly its descriptor, too."""
         self.active.remove(lane)
-        stays = self.more_to_come and lane.error is None and len(self._lanes) <= MAX_LANES
+        stays = self.more_to_come and lane.error is None and len(self._lanes) - self._refused <= MAX_LANES
         if not stays:
             lane.link.close()
         if lane.queue:
@@ -427,6 +428,7 @@ class Engine:
     def _fail_lane(self, lane: Lane, error: Exception) -> None:
         """The origin cannot be reached: all that was meant for it has failed."""
         lane.error = error
+        self._refused += 1
         for task in (*lane.out, *lane.queue):
             self._results.append(Result(task.item, error=error, attempts=0))
         self.queued -= len(lane.queue)
