@@ -422,11 +422,11 @@ class Sender(Endpoint):
 
     def _refuse_silence(self) -> None:
         """What is left to send is pointless. Without an answer that tells why, the peer has closed: say so now."""
-        if self.ready or self.parser.open is not None:
+        if self.ready or self.parser.open is not None or not self.parser.waiting_count:
             return
-        if self.broken:  # another call has met that
+        if self.broken or self.send_error is not None:  # another call has met that
             facts = self.protocol.facts("sending")
-            raise ConnectionClosed("the connection was lost while the request was being sent", **facts)
+            raise ConnectionClosed("the connection was lost while the request was sent", **facts) from self.send_error
         if self.parser.at_eof and not self._reading:
             self.give_up("the peer closed the connection while the request was being sent")
 
