@@ -92,6 +92,7 @@ class Endpoint:
         self.forks = 0
         """How often it was left to a parent process."""
         self._attempt: Attempt | None = None
+        self._about_to_send = False  # a call connects in order to send
         self._choosing = threading.Lock()  # held while it is decided which attempt that is
         self._trace_file: BinaryIO | None = None  # opened here, and to be closed here
         self._bell: Bell | None = None  # for a sender that waits
@@ -247,7 +248,7 @@ class Endpoint:
         self.forks += 1
         self.watch = None  # its loop is the parent's, down to the descriptors
         self._attempt = None
-        self._sending = self._reading = False
+        self._sending = self._reading = self._about_to_send = False
         self._reader, self._sender, self._choosing = threading.Lock(), threading.Lock(), threading.Lock()
         self._right_to_receive, self._right_to_send = threading.Lock(), threading.Lock()
         self._moving = threading.Lock()
@@ -330,7 +331,7 @@ class Endpoint:
     @property
     def sends(self) -> bool:
         """Whether a call is under way that connects or sends."""
-        return self._attempt is not None or self._sending
+        return self._attempt is not None or self._sending or self._about_to_send
 
     def _wake_reader(self) -> None:
         """A request has gone out, or a call that was to send one has ended."""

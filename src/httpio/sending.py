@@ -45,6 +45,16 @@ class Sender(Endpoint):
         finally:
             sender.release()
 
+    def co_connect_to_send(self, request: Request, expect: bool | None) -> Step[bool]:
+        """`co_connect`, then `put_request`; a reader may wait for that."""
+        try:
+            self._about_to_send = True
+            yield from self.co_connect()
+            return self.put_request(request, expect)
+        finally:
+            self._about_to_send = False
+            self._wake_reader()
+
     def _put_request(self, request: Request | str, expect: bool | None) -> bool:
         protocol, parser, transport = self.protocol, self.parser, self.transport
         self._just_sent = False

@@ -79,8 +79,10 @@ class Steps(Face):
         link = self._link
         if link.transport is None or link.refused:
             self._check(request, expect)  # what is wrong with it must not cost a connection
-            yield from link.co_connect()
-        if not link.put_request(request, expect):
+            sent = yield from link.co_connect_to_send(request, expect)
+        else:
+            sent = link.put_request(request, expect)
+        if not sent:
             yield from link.co_flush()
 
     def _check(self, request: Request, expect: bool | None) -> None:
