@@ -28,7 +28,8 @@ class AioFuture(asyncio.Future[T]):
     had come.
 
     At most one future in a loop can wait for a descriptor to be readable, and one for it to be writable: a
-    further one ends with a RuntimeError. One that sends and one that reads on the same connection are fine.
+    further one ends with a RuntimeError. One that sends and one that reads on the same connection are fine. To close
+    the connection does not end what waits for it: cancel that first. `AsyncHTTPConnection` has none of these limits.
     """
 
     def __init__(self, crt: Generator[PollNeeded, None, T], loop: asyncio.AbstractEventLoop | None = None) -> None:

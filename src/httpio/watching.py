@@ -89,8 +89,10 @@ class Watch:
             return
         self._waiters.remove(waiter)
         if waiter.hang_up is not None:
-            self._leave_reader(waiter.hang_up.fileno())
-            waiter.hang_up.close()
+            try:
+                self._leave_reader(waiter.hang_up.fileno())
+            finally:
+                waiter.hang_up.close()
         if waiter.bell is not None:
             self._leave_reader(waiter.bell)
         if waiter.mask & POLLIN and (self._kept is None or waiter.fd != self._kept.fd):
