@@ -20,4 +20,11 @@ maximum_signature_line_length = 100
 toc_object_entries = False
 
 html_theme = "alabaster"
-html_theme_options = {"description": "HTTP/1.1 for many objects", "page_width": "72em", "sidebar_width": "15em"}
+html_static_path = ["_static"]  # its custom.css is the theme's own name
+html_theme_options = {
+    "description": "HTTP/1.1 for many objects",
+    "page_width": "72em",
+    "body_max_width": "60em",
+    "sidebar_width": "15em",
+    "code_font_size": "0.77em",  # 100 columns fit
+}

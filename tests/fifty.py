@@ -172,7 +172,8 @@ class Run:
             assert sent == self.begun[: len(sent)]
             assert len(self.begun) - len(sent) <= self.ahead
         else:
-            assert waiting == []
+            assert self.outstanding == []
+            waiting = []  # the collector may have ended a pipeline just now
         alive = False
         try:
             if self.open is not None:

@@ -105,6 +105,9 @@ async def assert_in_step(run: Run) -> None:
     conn.close()
 
 
+# CPython 3.11 itself fails ("'traceback' object is not callable", or worse) now and then where a trace function raises
+# below a coroutine; 3.10, 3.12 and 3.13 do not.
+@pytest.mark.skipif(sys.version_info[:2] == (3, 11), reason="CPython 3.11 fails where a trace function raises")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("talk", [few_by_hand, few_pipelined])
@@ -118,8 +121,6 @@ def test_tm_14_each_line(talk: Talk, step: int, tmp_path: Path) -> None:
                 Run(AsyncHTTPConnection("127.0.0.1", server.port), plainly, tmp_path) as run,
                 loop_of("asyncio", Habits(), False) as loop,
             ):
-                # In Python: with the tasks in C, CPython 3.11.7 crashes now and then where a trace function raises.
-                loop.set_task_factory(lambda loop, call, **rest: asyncio.tasks._PyTask(call, loop=loop, **rest))
                 interrupt = LineByLine(at)
                 tracer = sys.gettrace()
                 sys.settrace(interrupt.watch)

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "httpio-0.1.0"
 LLHTTP = ["LICENSE", "include/llhttp.h", "src/api.c", "src/http.c", "src/llhttp.c"]
-NOT_OURS = [".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "*.pyd", "__pycache__", ".*_cache"]
+NOT_OURS = [".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "*.pyd", "__pycache__", ".*_cache", ".hypothesis"]
 
 USE = """
 import sys, httpio, httpio._parser, httpio.testing

@@ -2,9 +2,9 @@
 
     python tools/every_python.py [pytest's arguments]
 
-One of each minor version is used; the Python that runs this file comes first, and it alone runs the tests
-marked `heavy`. Exit status: 0 when all passed. A Python that cannot build (no headers, say) is named with the
-reason and does not count.
+One of each minor version is used, two at a time; what each says is printed when it has ended. The Python that runs this
+file comes first, and it alone runs the tests marked `heavy`. Exit status: 0 when all passed. A Python that cannot
+build (no headers, say) is named with the reason and does not count.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 PREPARE = Path(__file__).resolve().with_name("prepare.py")
@@ -57,21 +58,32 @@ def find_pythons() -> tuple[dict[tuple[int, int], Path], dict[tuple[int, int], s
     return usable, reasons
 
 
-def run_tests(python: Path, arguments: list[str]) -> bool:
+def prepare(python: Path) -> str | None:
+    """Make the environment, and return the path of its Python; None: that has failed, and was said."""
     prepared = subprocess.run([python, PREPARE], stdout=subprocess.PIPE, text=True)
-    if prepared.returncode:
-        return False
-    return subprocess.run([prepared.stdout.strip(), "-m", "pytest", *arguments]).returncode == 0
+    return None if prepared.returncode else prepared.stdout.strip()
+
+
+def run_tests(python: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "pytest", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
 
 
 def main() -> int:
     usable, reasons = find_pythons()
     outcomes = {}
-    for number, (version, python) in enumerate(usable.items()):
-        name = f"Python {version[0]}.{version[1]}"
-        print(f"==== {name}: {python}", flush=True)
-        light = ["-m", "not heavy"] if number else []
-        outcomes[name] = run_tests(python, [*light, *sys.argv[1:]])
+    runs: dict[Future[subprocess.CompletedProcess[str]], str] = {}
+    ready = {f"Python {version[0]}.{version[1]}": prepare(python) for version, python in usable.items()}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for number, (name, python) in enumerate(ready.items()):
+            outcomes[name] = False
+            if python is not None:
+                light = ["-m", "not heavy"] if number else []
+                runs[pool.submit(run_tests, python, [*light, *sys.argv[1:]])] = name
+        for run in as_completed(runs):
+            name, done = runs[run], run.result()
+            outcomes[name] = done.returncode == 0
+            print(f"==== {name}: {ready[name]}\n{done.stdout}", flush=True)
     print("==== every Python")
     for name, passed in outcomes.items():
         print(f"{name}: {'passed' if passed else 'FAILED'}")
