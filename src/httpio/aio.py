@@ -65,8 +65,8 @@ class AsyncHTTPConnection(Steps):
                 self._unwaited, waits = 0, True
                 await asyncio.sleep(0)
                 waits = False
-            if link.transport is None:
-                watch_of(link)  # a loop that cannot watch says so before anything is sent
+            if link.transport is None or (link.watch is not None and link.watch.busy):
+                watch_of(link)  # a loop that cannot watch, or another than that which waits, is refused at once
             try:
                 while True:
                     need = step.send(None)

@@ -374,8 +374,13 @@ class Endpoint:
 
     def _time_out(self, where: Where | None) -> NoReturn:
         facts = self.protocol.facts(where)
+        message = ""
+        if self._exchange_end is not None and monotonic() >= self._exchange_end:
+            message = f"the exchange has taken longer than its deadline, {self.times.exchange:g} seconds"
+        elif self.times.idle is not None:
+            message = f"nothing has moved for {self.times.idle:g} seconds (timeout)"
         self.break_off()
-        raise ConnectionTimedOut(**facts)
+        raise ConnectionTimedOut(message, **facts)
 
     def need(
         self, mask: int, earlier: PollNeeded | None, sending: bool = False, bell: Bell | None = None

@@ -42,6 +42,8 @@ class Face:
         trace: TraceTo = None,
         on_informational: Callable[[HTTPResponse], object] | None = None,
     ) -> None:
+        if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
+            raise TypeError("ssl_context must be an ssl.SSLContext or None, not " + type(ssl_context).__name__)
         scheme = "http" if ssl_context is None else "https"
         self.hostname = check_host(hostname)
         self.port = DEFAULT_PORTS[scheme] if port is None else check_port(port)
@@ -205,6 +207,10 @@ def _limit(seconds: float | None) -> float | None:
 
 
 def _seconds(seconds: float | None) -> float | None:
-    if seconds is not None and not seconds >= 0:
+    if seconds is None:
+        return None
+    if isinstance(seconds, str | bytes):
+        raise TypeError("a time limit is a number of seconds or None, not " + type(seconds).__name__)
+    if not seconds >= 0:
         raise ValueError("a time limit is a number of seconds that is not negative, or None")
     return seconds

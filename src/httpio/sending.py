@@ -226,7 +226,7 @@ class Sender(Endpoint):
         self.check_not_closed_inside()
         protocol = self.protocol
         if protocol.unfinished and protocol.sending in _STOPPED:
-            told = self.ready or self.current or self.parser.waiting_count
+            told = self.ready or (not self.broken and (self.current or self.parser.waiting_count))
             why = (
                 "the rest of the body is not wanted: read_response() tells why" if told else "the connection has ended"
             )

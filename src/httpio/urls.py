@@ -112,6 +112,8 @@ def check_host(host: str) -> str:
         raise InvalidURL(f"the host is longer than {MAX_HOST} characters")
     if "@" in host:
         raise InvalidURL("userinfo is not accepted in a host")
+    if "://" in host:
+        raise InvalidURL("the host is to be a name or an address alone, not a URL")
     if host[0] == "[":
         if host[-1] != "]":
             raise InvalidURL("an IPv6 address starts with '[' and does not end with ']'")
@@ -145,7 +147,7 @@ def _check_ipv6(address: str) -> str:
     try:
         return str(IPv6Address(number)) + percent + zone
     except AddressValueError:
-        raise _bad_host(address, "has a ':' and is not an IPv6 address") from None
+        raise _bad_host(address, "has a ':' and is not an IPv6 address; a port is given by itself") from None
 
 
 def check_port(port: int | str) -> int:

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from httpio.exceptions import InvalidResponse, Unanswered, UnsupportedResponse
 from httpio.headers import encode_fields
 from httpio.messages import Request
 
-__all__ = ["MOST_BODIES", "Backlog", "Failure", "Window", "body_size"]
+__all__ = ["MOST_BODIES", "Backlog", "Failure", "Window", "body_size", "refuse_one"]
+
+T = TypeVar("T")
 
 MAX_DEPTH = 256
 """Requests out at once, at most, where the caller sets no depth."""
@@ -45,12 +47,19 @@ class Failure(NamedTuple):
     attempts: int
 
 
+def refuse_one(items: T) -> T:
+    """*items*, where it is no str or bytes: those are iterables too, and each character would be an item."""
+    if isinstance(items, str | bytes):
+        raise TypeError("an iterable of requests is wanted, not one " + type(items).__name__ + ": put it into a list")
+    return items
+
+
 class Backlog:
     """The requests that are not out: those put back after a loss, then the caller's iterable, which is
     drawn from lazily."""
 
     def __init__(self, source: Iterable[str | Request]) -> None:
-        self._source: Iterator[str | Request] = iter(source)
+        self._source: Iterator[str | Request] = iter(refuse_one(source))
         self._back: deque[str | Request] = deque()
         self.error: Exception | None = None
         """What the caller's iterable raised; nothing is drawn from it after that."""

@@ -13,6 +13,7 @@ from httpio.bulk.report import Result
 from httpio.headers import FieldsLike
 from httpio.messages import Request
 from httpio.watching import Waiter, Watch
+from httpio.window import refuse_one
 
 __all__ = ["afetch"]
 
@@ -36,7 +37,7 @@ def afetch(
     where the event loop cannot watch sockets, as Windows' Proactor.
     """
     feed = Feed(items) if isinstance(items, AsyncIterable) else None
-    tasks = map(task_of, items if feed is None else feed)  # type: ignore[arg-type]
+    tasks = map(task_of, refuse_one(items) if feed is None else feed)  # type: ignore[arg-type]
     return _run(Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit), feed)
 
 

@@ -25,7 +25,7 @@ from httpio.pipelining import Outcome, Pipeline
 from httpio.urls import Origin, split_url
 from httpio.version import VERSION
 from httpio.waiting import PollNeeded, Step, wait_any
-from httpio.window import MOST_BODIES, Backlog, Failure, Window, body_size
+from httpio.window import MOST_BODIES, Backlog, Failure, Window, body_size, refuse_one
 
 __all__ = ["Engine", "Job", "Lane", "Task", "fetch", "task_of", "transfer"]
 
@@ -80,7 +80,8 @@ def fetch(
     What goes wrong with one object is the `error` of its result. A status outside 200 to 299 is a result
     like others. Raises ValueError or TypeError for bad *headers*, and what *items* raises.
     """
-    return _run(Engine(map(task_of, items), None, headers, ssl_context, timeout, connect_timeout, body_limit))
+    tasks = map(task_of, refuse_one(items))
+    return _run(Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit))
 
 
 def transfer(
