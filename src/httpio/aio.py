@@ -246,6 +246,7 @@ class Responses(AsyncIterator[HTTPResponse]):
                     self._batch = connection._hand_out(pipeline, batch)
                     if connection._unwaited:
                         await asyncio.sleep(0)  # the peer is fast: other tasks have a turn all the same
+                        connection._check_in(pipeline)
                     return next(self._batch)
                 if feed is None or not await feed.more():
                     break
@@ -314,6 +315,7 @@ class Feed(Iterator[T], Generic[T]):
     def stop(self) -> None:
         """Draw no more."""
         self._stopped = True
+        self._failure = None  # its traceback holds whoever asked, and so the connection
         if self._task is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._task.cancel()

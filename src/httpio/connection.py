@@ -231,6 +231,7 @@ class HTTPConnection(Steps):
         link = self._link
         if link.sends and not link.parser.waiting_count:
             run(link.co_await_request())
+            self._refuse_in_pipeline()
         return link.wait_once() or link.next_ready() or run(link.co_next_response())
 
     def read(self, len_: int | None = None) -> bytes:
@@ -281,9 +282,6 @@ class HTTPConnection(Steps):
         return io.TextIOWrapper(io.BufferedReader(_Content(self)), encoding, errors, newline)
 
     # -- a binary file, for io.TextIOWrapper --
-
-    closed = False
-    """Always False: a connection that was closed can be used again."""
 
     def readable(self) -> bool:
         """True: `read` and `readinto` are there."""

@@ -34,7 +34,7 @@ __all__ = ["Endpoint", "Target", "Times", "TraceTo"]
 TraceTo = str | os.PathLike[str] | BinaryIO | None
 
 TURN = 1024 * 1024
-"""Bytes."""
+"""Bytes that may come or go without a wait."""
 
 TRACE_VARIABLE = "HTTPIO_TRACEFILE"
 
@@ -92,7 +92,6 @@ class Endpoint:
         self.forks = 0
         """How often it was left to a parent process."""
         self._attempt: Attempt | None = None
-        self._about_to_send = False  # a call connects in order to send
         self._choosing = threading.Lock()  # held while it is decided which attempt that is
         self._trace_file: BinaryIO | None = None  # opened here, and to be closed here
         self._bell: Bell | None = None  # for a sender that waits
@@ -131,6 +130,7 @@ class Endpoint:
         self.untold: deque[HTTPResponse] = deque()
         """Interim responses that the caller is to be shown."""
         self._needs: dict[tuple[bool, int, bool], PollNeeded] = {}
+        self._about_to_send = False  # a call connects in order to send
         self._sending = False  # a call is in `co_flush`
         self._reading = False  # a call waits for the peer
         self._reader = threading.Lock()  # held by the one call that reads
@@ -141,8 +141,8 @@ class Endpoint:
 
     # -- its ends --
 
-    def co_connect(self) -> Step[None]:
-        """Connect, or connect anew; what was outstanding is given up."""
+    def co_connect(self, to_send: bool = False) -> Step[None]:
+        """Connect, or connect anew; what was outstanding is given up. *to_send*: the caller will send at once."""
         target = self.target
         limit = self.times.connect
         attempt = Attempt()
@@ -151,6 +151,7 @@ class Endpoint:
                 raise StateError("another call is connecting")
             self.close()
             self._attempt = attempt
+            self._about_to_send = to_send
         try:
             sock = yield from co_dial(
                 target.host,
@@ -166,6 +167,10 @@ class Endpoint:
             if self._attempt is attempt:
                 self._wait_for_answer = waiter(transport.fd, POLLIN)
                 self.transport = transport
+        except BaseException:
+            if self._attempt is attempt:
+                self._about_to_send = False
+            raise
         finally:
             if self._attempt is attempt:
                 self._attempt = None
@@ -247,7 +252,7 @@ class Endpoint:
         transport, self.transport = self.transport, None
         self.forks += 1
         self.watch = None  # its loop is the parent's, down to the descriptors
-        self._attempt = None
+        self._attempt = self.awaiting_request = None
         self._sending = self._reading = self._about_to_send = False
         self._reader, self._sender, self._choosing = threading.Lock(), threading.Lock(), threading.Lock()
         self._right_to_receive, self._right_to_send = threading.Lock(), threading.Lock()
@@ -279,6 +284,7 @@ class Endpoint:
         """A call was left between any two instructions, by Ctrl-C or the like: where the connection stands cannot be
         told."""
         self._attempt = None
+        self._about_to_send = False
         self.break_off()
         if self.watch is not None:
             self.watch.clear()

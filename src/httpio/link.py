@@ -116,7 +116,7 @@ class Link(Sender):
 
     def co_await_request(self) -> Step[None]:
         """Wait, where nothing is outstanding, as long as another step is about to send a request."""
-        reader = self._reader
+        reader, protocol = self._reader, self.protocol
         if not reader.acquire(blocking=False):
             raise StateError("another call is reading from this connection")
         call = self.awaiting_request = Bell()
@@ -124,8 +124,10 @@ class Link(Sender):
             while self.sends and not self.parser.waiting_count and not self.ready:
                 yield PollNeeded(call.fd, POLLIN)
                 call.silence()
+                self._check_open(protocol)
         finally:
-            self.awaiting_request = None
+            if self.awaiting_request is call:
+                self.awaiting_request = None
             call.close()
             reader.release()
 
@@ -263,7 +265,7 @@ class Link(Sender):
             return  # the connection was closed meanwhile
         self._reading = False
         self._reader.release()
-        if self._bell is not None:
+        if self._bell is not None and self._sending:
             self._bell.ring()  # a sender that waits has to listen for itself
 
     def _need_more(self, earlier: PollNeeded | None) -> PollNeeded:
@@ -346,8 +348,7 @@ class Link(Sender):
         parser = self.parser
         if parser.at_eof:
             self.give_up("the peer closed the connection inside the body")
-        if self.broken:
-            self.give_up("the connection was lost inside the body: connect() starts a new one")
+        self._refuse_broken()
         direct = 0 if target is None else min(parser.direct, len(target))
         need: PollNeeded | None = None
         protocol = self.protocol
@@ -356,17 +357,24 @@ class Link(Sender):
             try:
                 self._reading = True
                 if self.turn_over and not self._connected().pending:
-                    yield self._need_more(None)
+                    need = self._need_more(None)
+                    yield need
                     self._check_open(protocol)
                 while (count := self._receive_content(target, direct)) is None:
                     need = self._need_more(need)
                     yield need
                     self._check_open(protocol)
+                    self._refuse_broken()
             finally:
                 self._end_reading(lock)
         if parser.open is not self.current:
             self.end_answer()
         return count if direct else 0
+
+    def _refuse_broken(self) -> None:
+        """ConnectionClosed where the rest of a body cannot come: the link is broken, by this call or another."""
+        if self.broken:
+            self.give_up("the connection was lost inside the body: connect() starts a new one")
 
     def _receive_content(self, target: memoryview | None, direct: int) -> int | None:
         """Receive once, *direct* bytes at most into *target*, or into the parser where that is 0. None: nothing is
@@ -417,6 +425,7 @@ class Link(Sender):
                         need = self._need_more(need)
                         yield need
                         self._check_open(protocol)
+                        self._refuse_broken()
                         continue
                     if count == 0:
                         break

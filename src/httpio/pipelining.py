@@ -72,7 +72,7 @@ class Pipeline:
                 if not outcomes:
                     continue
             if not outcomes and self._backlog.error is not None:
-                raise self._backlog.error
+                raise self._backlog.take_error()
             return outcomes
 
     def read_next(self, response: HTTPResponse) -> None:

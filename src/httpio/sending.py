@@ -47,9 +47,8 @@ class Sender(Endpoint):
 
     def co_connect_to_send(self, request: Request, expect: bool | None) -> Step[bool]:
         """`co_connect`, then `put_request`; a reader may wait for that."""
+        yield from self.co_connect(to_send=True)
         try:
-            self._about_to_send = True
-            yield from self.co_connect()
             return self.put_request(request, expect)
         finally:
             self._about_to_send = False
@@ -337,7 +336,7 @@ class Sender(Endpoint):
         self.source = None
         with contextlib.suppress(HTTPError):
             self.look()  # an answer that is here stands
-        self.break_off()
+        self._break_off_sending()
         raise error
 
     def _draw(self) -> bool:
@@ -420,7 +419,13 @@ class Sender(Endpoint):
         unfinished = self.source is not None or protocol.held is not None or parts
         self.source = None
         if unfinished and protocol.sending not in _STOPPED:
-            self.break_off()
+            self._break_off_sending()
+
+    def _break_off_sending(self) -> None:
+        """Nothing can follow what was sent: the link is broken, and a call that reads is told."""
+        self.break_off()
+        if self._reading and self.transport is not None:
+            self.transport.abort()  # it may wait for nothing but the peer, who has nothing more to say
 
     def _need_room(self, earlier: PollNeeded | None, bell: Bell) -> PollNeeded:
         """What to wait for until more can be sent, or there is a reason not to."""

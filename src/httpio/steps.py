@@ -32,7 +32,7 @@ class Steps(Face):
     def co_connect(self) -> Step[None]:
         """As `HTTPConnection.connect`."""
         self._refuse_in_pipeline()
-        return self._link.co_connect()
+        yield from self._link.co_connect()
 
     def co_get_ssl_peercert(self, binary_form: bool = False) -> Step[dict[str, Any] | bytes | None]:
         """As `HTTPConnection.get_ssl_peercert`."""
@@ -62,13 +62,13 @@ class Steps(Face):
         trailers: Trailers = None,
     ) -> Step[None]:
         """As `HTTPConnection.send_request`."""
-        self._refuse_in_pipeline()
         if method == "GET" and body is None and not (headers or expect100) and trailers is None and type(path) is str:
             return self._co_get(path)
         return self._co_send(Request(method, path, headers, body, trailers=trailers), expect100 or None)
 
     def _co_get(self, path: str) -> Step[None]:
         """Send a GET without fields of its own."""
+        self._refuse_in_pipeline()
         link = self._link
         if link.transport is None or link.refused:
             yield from self._co_send(Request("GET", path), None)
@@ -76,6 +76,7 @@ class Steps(Face):
             yield from link.co_flush()
 
     def _co_send(self, request: Request, expect: bool | None) -> Step[None]:
+        self._refuse_in_pipeline()
         link = self._link
         if link.transport is None or link.refused:
             self._check(request, expect)  # what is wrong with it must not cost a connection
@@ -127,6 +128,7 @@ class Steps(Face):
         link = self._link
         if link.sends and not link.parser.waiting_count:
             yield from link.co_await_request()
+            self._refuse_in_pipeline()
         return link.next_ready() or (yield from link.co_next_response())
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
@@ -227,7 +229,7 @@ class Steps(Face):
 
     def _check_idle(self) -> None:
         self._refuse_in_pipeline()
-        if self.response_pending() or self._link.protocol.sends_body:
+        if self.response_pending() or self._link.protocol.sends_body or self._link.sends:
             raise StateError("a pipeline begins when nothing is outstanding")
 
 

@@ -85,6 +85,13 @@ class Backlog:
                 self.error = exc
         return drawn
 
+    def take_error(self) -> Exception:
+        """What the caller's iterable raised, which is kept no longer: its traceback holds the connection."""
+        error, self.error = self.error, None
+        assert error is not None
+        self._source = iter(())
+        return error
+
     def fresh(self, count: int) -> Iterator[str | Request]:
         """At most *count* requests that were never drawn."""
         return islice(self._source, count)

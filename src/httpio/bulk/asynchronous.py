@@ -31,7 +31,7 @@ def afetch(
     body_limit: int = 64 * 1024 * 1024,
 ) -> AsyncGenerator[Result, None]:
     """As `fetch`, for ``async for``. *items* may be an asynchronous iterable, too: a task of its own draws from it,
-    at most some 4,000 items ahead of what is sent.
+    at most some 4,000 items ahead of what is sent. An origin that could not be connected to, twice, is not tried again.
 
     To leave the loop early gives up what is under way; `contextlib.aclosing` makes that happen at once. RuntimeError
     where the event loop cannot watch sockets, as Windows' Proactor.

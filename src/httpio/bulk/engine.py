@@ -171,6 +171,7 @@ class _LaneBacklog(Backlog):
             task = lane.queue.popleft()
             lane.out.append(task)
             self.engine.queued -= 1
+            self.engine.queued_bodies -= body_size(task.job.request)
             yield task.job.request
 
 
@@ -203,6 +204,8 @@ class Engine:
         """The lanes that are served."""
         self._results: deque[Result] = deque()
         self.queued = 0
+        self.queued_bodies = 0
+        """Bytes of the bodies in them."""
         self.more_to_come = False
         """Whether an end of the caller's items need not be the last: a lane that has nothing to do stays connected."""
 
@@ -242,7 +245,7 @@ class Engine:
     def draw_again(self) -> None:
         """The caller's items had come to an end, and have more."""
         self._exhausted = False
-        while self.draw():
+        while self.queued_bodies < MOST_BODIES and self.draw():
             pass
         for lane in self.active:
             lane.ready = lane.ready or bool(lane.queue)
@@ -307,7 +310,9 @@ class Engine:
                 continue
             lane.queue.append(task)
             self.queued += 1
-            bodies += body_size(task.job.request)
+            size = body_size(task.job.request)
+            self.queued_bodies += size
+            bodies += size
             if lane.asleep:
                 lane.asleep = False
                 self._waiting.append(lane)
@@ -433,5 +438,6 @@ class Engine:
         for task in (*lane.out, *lane.queue):
             self._results.append(Result(task.item, error=error, attempts=0))
         self.queued -= len(lane.queue)
+        self.queued_bodies -= sum(body_size(task.job.request) for task in lane.queue)
         lane.out.clear()
         lane.queue.clear()
