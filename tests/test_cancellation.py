@@ -4,6 +4,7 @@ the wrong request, and nothing behind."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from itertools import count, product
@@ -62,6 +63,7 @@ def test_tm_14_each_await(
     habits = awkwardly(monkeypatch, contexts, received=4000, refusals=2)  # each request waits, and most answers do
     broken: set[int] = set()
     with loop_of(kind, habits) as loop, loop_of(kind, habits, False) as another:
+        gc.collect()  # what earlier tests have left
         before = descriptors()
         # Its kinds of bodies come again: every third await will do, but in the heavy test.
         for at in count(1, 3 if talk is in_turn and ("tls" if contexts[0] else "plain", kind, when) in LIGHT else 1):
@@ -118,6 +120,7 @@ def test_tm_14_each_await_of_afetch(kind: str, when: str, contexts: Contexts, mo
 
     habits = awkwardly(monkeypatch, contexts, received=4000, refusals=2)  # each request waits, and most answers do
     with loop_of(kind, habits) as loop:
+        gc.collect()  # what earlier tests have left
         before = descriptors()
         for at in count(1):
             loop.set_debug(at % 10 == 1)
@@ -169,6 +172,7 @@ def test_tm_14_one_sends_and_another_reads(
 
     cancelled = set()
     with loop_of(kind, habits) as loop:
+        gc.collect()  # what earlier tests have left
         before = descriptors()
         for at in count(1):
             objects, cancel = Objects(), Cancel(at, "woken" if at % 2 else "waiting")

@@ -90,6 +90,7 @@ Way = Callable[[AsyncHTTPConnection, Any, int, int], Awaitable[None]]
 @pytest.mark.parametrize("way", [by_break, by_aclose, by_close, by_error])
 def test_t_50_a_pipeline_that_is_left(way: Way, kind: str, contexts: Contexts) -> None:
     with loop_of(kind, Habits()) as loop:
+        gc.collect()  # what earlier tests have left
         before = descriptors()
 
         async def leave(port: int, requests: Any, limit: int, number: int) -> None:
@@ -179,6 +180,7 @@ def test_t_50_another_task_closes_the_connection(waits_for: str, kind: str, cont
 
     held = Held(3)
     with loop_of(kind, Habits()) as loop:
+        gc.collect()  # what earlier tests have left
         before = descriptors()
         with Scripted(held, contexts[0]) as server:
             loop.run_until_complete(asyncio.wait_for(main(server.port, held), 10))
@@ -214,6 +216,7 @@ def test_t_50_closed_while_another_task_connects(
 
     monkeypatch.setattr(socket, "getaddrinfo", looked_up_after(found))
     with loop_of(kind, Habits()) as loop:
+        gc.collect()  # what earlier tests have left
         before = descriptors()
         with Scripted(Objects(), contexts[0]) as server:
             loop.run_until_complete(asyncio.wait_for(main(server.port), 10))
@@ -254,6 +257,7 @@ def test_t_50_afetch_that_is_left(way: str, kind: str, contexts: Contexts) -> No
             assert asyncio.all_tasks() == tasks
 
     for number in (1, 2, 7):
+        gc.collect()  # what earlier tests have left
         before = descriptors()
         with Scripted(Objects(), contexts[0]) as server, loop_of(kind, Habits()) as loop:
             loop.run_until_complete(asyncio.wait_for(main(server.port, number), 10))
@@ -307,6 +311,7 @@ def test_t_50_a_loop_is_closed_with_a_call_under_way(
         held.gate.set()
         await answers_own(conn, "/60")
 
+    gc.collect()  # what earlier tests have left
     before = descriptors()
     with Scripted(script, contexts[0]) as server:
         monkeypatch.setattr(socket, "getaddrinfo", looked_up_after(held.gate))
@@ -346,6 +351,7 @@ def test_t_50_one_connection_in_several_runs(contexts: Contexts) -> None:
         held.gate.set()
         await read(conn, TARGETS[3:5])
 
+    gc.collect()  # what earlier tests have left
     before = descriptors()
     with Scripted(held, contexts[0]) as server:
         conn = AsyncHTTPConnection("127.0.0.1", server.port, contexts[1])

@@ -40,6 +40,7 @@ def test_tm_14_each_system_call(
     options = {"received": 4000, "refusals": 1} if sockets == "awkward" else {}
     habits = awkwardly(monkeypatch, contexts, **options)
     interrupted = set()
+    gc.collect()  # what earlier tests have left
     start = descriptors()
     for at in count(1):
         objects = Objects()
