@@ -62,6 +62,15 @@ def test_a_time_out_says_which_limit_it_was(limit: str, words: str) -> None:
             conn.read_response()
 
 
+def test_a_deadline_that_was_taken_back_after_the_request() -> None:
+    """It holds for the exchange that has begun."""
+    with Scripted(silence) as server, HTTPConnection("127.0.0.1", server.port, deadline=0.05) as conn:
+        conn.send_request("GET", "/")
+        conn.deadline = None
+        with pytest.raises(ConnectionTimedOut, match="longer than its deadline"):
+            conn.read_response()
+
+
 def test_a_write_after_a_time_out_does_not_point_to_an_answer() -> None:
     with Scripted(silence) as server, HTTPConnection("127.0.0.1", server.port) as conn:
         conn.send_request("PUT", "/", body=httpio.BodyFollowing(3))

@@ -382,7 +382,8 @@ class Endpoint:
         facts = self.protocol.facts(where)
         message = ""
         if self._exchange_end is not None and monotonic() >= self._exchange_end:
-            message = f"the exchange has taken longer than its deadline, {self.times.exchange:g} seconds"
+            limit = self.times.exchange  # None: it was taken back since
+            message = "the exchange has taken longer than its deadline" + (f", {limit:g} seconds" if limit else "")
         elif self.times.idle is not None:
             message = f"nothing has moved for {self.times.idle:g} seconds (timeout)"
         self.break_off()
