@@ -54,6 +54,11 @@ cdef class ResponseHead:
             stop += 1
         return PyUnicode_DecodeLatin1(text, stop - text, NULL)
 
+    def replace_body(self, body):
+        """What is done with the content once it is here, such as undoing its codings: *body*, bytes or None, is in the
+        place of what was collected."""
+        self.body = body
+
     def fields(self):
         """The field lines of the header section, in order, as a new list of (name, value)."""
         return decode_fields(self._section, self._count)

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import httpio.bulk.engine
-import httpio.endpoint
+import httpio.reaching
 from httpio import ConnectionClosed, InvalidResponse, InvalidURL, Request, Result, UnsupportedResponse, fetch
 from httpio.bulk.engine import Job, transfer
 from httpio.bulk.sinks import FolderSink
@@ -133,13 +133,13 @@ def test_bad_items_in_their_place() -> None:
 
 def test_a_refused_origin_fails_its_own_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     dialled: Counter[int] = Counter()
-    dial = httpio.endpoint.co_dial
+    dial = httpio.reaching.co_dial
 
     def counting(host: str, port: int, **options: Any) -> Any:
         dialled[port] += 1
         return dial(host, port, **options)
 
-    monkeypatch.setattr(httpio.endpoint, "co_dial", counting)
+    monkeypatch.setattr(httpio.reaching, "co_dial", counting)
     kept, port = silent_port()
     with kept, Scripted(objects) as server:
         items = [

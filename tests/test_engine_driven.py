@@ -12,7 +12,7 @@ import pytest
 
 import httpio.bulk.engine
 from httpio import Result
-from httpio.bulk.engine import Engine, task_of
+from httpio.bulk.engine import Engine, Settings, task_of
 from httpio.waiting import POLLIN, PollNeeded, wait_any
 from loops import Held
 from servers.scripted import Peer, Script, Scripted, answers
@@ -29,7 +29,7 @@ def engine_for() -> Iterator[Callable[[Iterable[Any]], Engine]]:
     """A function that makes an engine for items; it is closed at the end."""
     with ExitStack() as stack:
         yield lambda items: stack.enter_context(
-            closing(Engine(map(task_of, items), None, None, None, 15.0, 15.0, 1 << 20))
+            closing(Engine(map(task_of, items), None, Settings(None, None, 15.0, 15.0, 1 << 20, None, False, None)))
         )
 
 

@@ -20,8 +20,11 @@ ROWS = [
     "headers",
     "messages",
     "urls",
+    "proxies",  # what is said of a proxy: by the caller, and by the environment
     # protocol: no sockets, no clocks, no threads
     "framing",
+    "content",  # content codings, undone piece by piece
+    "decoding",  # those of one response
     "states",
     "receiving",
     "protocol",
@@ -30,6 +33,9 @@ ROWS = [
     "dial",
     "transport",
     "trace",  # a transport that writes down what passes
+    "tls",  # a transport whose stream is TLS, in the place of one
+    "tunnel",  # the talk with a proxy
+    "reaching",  # all of the way to a peer
     # faces: one flow, several ways to wait
     "waiting",
     "watching",  # waiting in an event loop
@@ -46,7 +52,6 @@ ROWS = [
     "httplib",
     "dropin",
     # uses
-    "content",
     "bulk.",
     "testing.",
     "contrib.",
@@ -58,8 +63,11 @@ ROWS = [
 EXCEPTIONS = {
     "dial imports waiting": "connecting is a step, and yields PollNeeded",
     "transport imports waiting": "it says what it waits for by the names of poll",
+    "tls imports waiting": "a handshake is a step",
+    "tunnel imports waiting": "the talk with a proxy is a step",
+    "reaching imports waiting": "reaching a peer is a step",
 }
-PROTOCOL = {"framing", "states", "receiving", "protocol", "window"}
+PROTOCOL = {"framing", "content", "decoding", "states", "receiving", "protocol", "window"}
 FORBIDDEN_IN_PROTOCOL = {"socket", "ssl", "select", "selectors", "time", "threading", "asyncio", "subprocess"}
 
 

@@ -23,7 +23,6 @@ from httpio.transport import (
     Bell,
     TLSTransport,
     Transport,
-    open_transport,
 )
 from servers.scripted import server_context
 
@@ -45,7 +44,7 @@ def pair(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Pair]
         ours = client.wrap_socket(ours, server_hostname="localhost", suppress_ragged_eofs=False)
         thread.join(20)
         theirs = done[0]
-    transport = open_transport(ours)
+    transport = TLSTransport(ours) if isinstance(ours, ssl.SSLSocket) else Transport(ours)
     assert isinstance(transport, TLSTransport) == (request.param == "tls")
     yield transport, theirs
     theirs.close()

@@ -13,6 +13,7 @@ import httpio.dial as _dial
 from httpio.bulk.engine import fetch
 from httpio.bulk.report import Result
 from httpio.connection import HTTPConnection
+from httpio.content import accept_encoding
 from httpio.exceptions import (
     ConnectionClosed,
     ConnectionTimedOut,
@@ -22,6 +23,7 @@ from httpio.exceptions import (
     HTTPError,
     InvalidResponse,
     InvalidURL,
+    ProxyError,
     StateError,
     Unanswered,
     UnsupportedResponse,
@@ -38,6 +40,8 @@ from httpio.messages import (
     Limits,
     Request,
 )
+from httpio.proxies import Proxy, environment_proxy
+from httpio.tls import default_context
 from httpio.version import VERSION as __version__
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, eval_coroutine
 
@@ -73,13 +77,18 @@ __all__ = [
     "Lenient",
     "Limits",
     "PollNeeded",
+    "Proxy",
+    "ProxyError",
     "Request",
     "Result",
     "StateError",
     "Unanswered",
     "UnsupportedResponse",
     "__version__",
+    "accept_encoding",
     "afetch",
+    "default_context",
+    "environment_proxy",
     "eval_coroutine",
     "fetch",
     "is_temp_network_error",

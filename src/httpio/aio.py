@@ -157,9 +157,9 @@ class AsyncHTTPConnection(Steps):
 
     # -- receiving --
 
-    async def read_response(self) -> HTTPResponse:
+    async def read_response(self, decode: bool = False) -> HTTPResponse:
         """As `HTTPConnection.read_response`."""
-        return await self._run(self.co_read_response())
+        return await self._run(self.co_read_response(decode))
 
     async def read(self, len_: int | None = None) -> bytes:
         """As `HTTPConnection.read`."""
@@ -197,6 +197,8 @@ class AsyncHTTPConnection(Steps):
         requests: Iterable[str | Request] | AsyncIterable[str | Request],
         depth: int | None = None,
         body_limit: int = 1024 * 1024,
+        *,
+        decode: bool = False,
     ) -> Responses:
         """As `HTTPConnection.pipeline`, for ``async for``. *requests* may be an asynchronous iterable, too: a task of
         its own draws from it, a little ahead of what is sent.
@@ -204,7 +206,7 @@ class AsyncHTTPConnection(Steps):
         Left early, or cancelled, it closes the connection where requests are outstanding.
         """
         self._check_idle()
-        return Responses(self, requests, Window(depth), body_limit)
+        return Responses(self, requests, Window(depth), body_limit, decode)
 
 
 class Responses(AsyncIterator[HTTPResponse]):
@@ -219,11 +221,12 @@ class Responses(AsyncIterator[HTTPResponse]):
         requests: Iterable[str | Request] | AsyncIterable[str | Request],
         window: Window,
         body_limit: int,
+        decode: bool = False,
     ) -> None:
         self._connection = connection
         self._feed = Feed(requests) if isinstance(requests, AsyncIterable) else None
         backlog = Backlog(requests if self._feed is None else self._feed)  # type: ignore[arg-type]
-        self._pipeline = Pipeline(connection._link, backlog, window, body_limit)
+        self._pipeline = Pipeline(connection._link, backlog, window, body_limit, decode)
         self._within: AbstractContextManager[None] | None = None
         self._ended = False
         self._batch: Iterator[HTTPResponse] = iter(())

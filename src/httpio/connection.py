@@ -27,7 +27,9 @@ P = ParamSpec("P")
 class HTTPConnection(Steps):
     """One HTTP/1.1 connection, which may carry many requests before their answers are read.
 
-    *hostname*, *port*: the peer; without a port 80, or 443 with an *ssl_context*. *timeout*: seconds
+    *hostname*, *port*: the peer; without a port 80, or 443 with an *ssl_context*. *proxy*: the way to it, a
+    `Proxy`, its URL, or host and port of an http proxy; without an *ssl_context* an http proxy gets the
+    requests themselves, with one it opens a tunnel (CONNECT), as a SOCKS proxy always does. *timeout*: seconds
     without progress, *deadline*: seconds for one whole exchange, *connect_timeout*: seconds for
     connecting, TLS handshake included; None or 0: no limit. *expect_timeout*: seconds to wait for 100
     (Continue) before the body is sent all the same; None: no limit. *unix_socket*: connect to this path
@@ -69,8 +71,8 @@ class HTTPConnection(Steps):
         """Connect, or connect anew: whatever was outstanding is given up.
 
         `send_request` does it where that was never done. Raises HostnameNotResolvable, DNSUnavailable,
-        ConnectionTimedOut, ConnectionClosed where the peer goes away in the handshake, and the operating
-        system's and ssl's own errors as they are.
+        ConnectionTimedOut, ConnectionClosed where the peer goes away in the handshake, ProxyError where a
+        proxy refuses, and the operating system's and ssl's own errors as they are.
         """
         self._run(self.co_connect())
 
@@ -146,7 +148,8 @@ class HTTPConnection(Steps):
         *via_cofun*: return a generator that sends the request, and yields whenever response data can be read
         meanwhile; nothing is sent before it is iterated.
 
-        Raises ValueError, InvalidURL or TypeError for what cannot be sent, before anything is; else the
+        Raises ValueError, InvalidURL or TypeError for what cannot be sent, such as a Proxy-Authorization
+        field through a tunnel, before anything is; else the
         errors of the class. ConnectionClosed after a loss, or after a response that ended the connection,
         until `connect` or `close`.
         """
@@ -214,9 +217,15 @@ class HTTPConnection(Steps):
 
     # -- receiving --
 
-    def read_response(self) -> HTTPResponse:
+    def read_response(self, decode: bool = False) -> HTTPResponse:
         """The response to the oldest outstanding request, once its header section is here; its body is
         read after that.
+
+        *decode*: what is read is the content with its codings undone (RFC 9110 section 8.4). The request says by its
+        Accept-Encoding field which are welcome, such as `accept_encoding` gives; ``identity`` where it does not. The
+        first read raises UnsupportedResponse for a coding that is not known here, and for a part of what is encoded
+        (206); a read raises InvalidResponse for content that is cut short, goes on behind its end, is not what its
+        label says, or grows beyond the limits. The connection is as it was then, and `discard` drops the rest.
 
         Interim responses that came before it are in its `informational`; only a 100 (Continue) that a
         `BodyFollowing` waits for is returned itself, or one with the reason "assumed" when none came in time.
@@ -225,14 +234,17 @@ class HTTPConnection(Steps):
         """
         if self._pipeline is not None:
             self._refuse_in_pipeline()
-        return self._guarded(self._next_response)
+        return self._guarded(self._next_response, decode)
 
-    def _next_response(self) -> HTTPResponse:
+    def _next_response(self, decode: bool) -> HTTPResponse:
         link = self._link
         if link.sends and not link.parser.waiting_count:
             run(link.co_await_request())
             self._refuse_in_pipeline()
-        return link.wait_once() or link.next_ready() or run(link.co_next_response())
+        response = link.wait_once() or link.next_ready() or run(link.co_next_response())
+        if decode:
+            link.begin_decoding(response)
+        return response
 
     def read(self, len_: int | None = None) -> bytes:
         """Read at most *len_* bytes of content, as soon as there are any; None: all. ``b""``: the body has
@@ -253,6 +265,8 @@ class HTTPConnection(Steps):
         return self._guarded(self._read_rest)
 
     def _read_rest(self) -> bytes:
+        if self._link.decoding is not None:
+            return run(self._co_rest(b""))
         content = self._link.read_now(BUFFER_SIZE)
         return content if self._link.current is None else run(self._co_rest(content))
 
@@ -303,7 +317,12 @@ class HTTPConnection(Steps):
     # -- many --
 
     def pipeline(
-        self, requests: Iterable[str | Request], depth: int | None = None, body_limit: int = 1024 * 1024
+        self,
+        requests: Iterable[str | Request],
+        depth: int | None = None,
+        body_limit: int = 1024 * 1024,
+        *,
+        decode: bool = False,
     ) -> Iterator[HTTPResponse]:
         """Send many requests, each before the answers to those before it; yields the response to each, in
         order.
@@ -311,14 +330,16 @@ class HTTPConnection(Steps):
         *requests*: request targets (a str is a GET) or `Request`, drawn lazily. *depth*: how many may be
         out at once; None: 1 at first, and twice as many after each window that was answered in full.
         *body_limit*: a body up to this many bytes is in `response.body`; a larger one has None there, and
-        is read through the connection before the next step, which drops what is left of it.
+        is read through the connection before the next step, which drops what is left of it. *decode*:
+        ask for content codings, and undo them: bodies and their limit are those of the content. What
+        cannot be decoded is raised in its place, as `read_response` says.
 
         A lost connection is replaced, and what may be repeated is sent again. Leaving the loop early with
         requests outstanding closes the connection. A bad item, or an error of *requests* itself, is raised
         once all that came before it has been answered. StateError when a response is pending.
         """
         self._check_idle()
-        return self._responses(Pipeline(self._link, requests, Window(depth), body_limit))
+        return self._responses(Pipeline(self._link, requests, Window(depth), body_limit, decode))
 
     def _responses(self, pipeline: Pipeline) -> Iterator[HTTPResponse]:
         with self._in_pipeline(pipeline):

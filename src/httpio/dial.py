@@ -1,4 +1,4 @@
-"""Getting connected: name look-up, the connect, Unix sockets, the TLS handshake. Every wait is a step."""
+"""Getting connected: name look-up, and the race of the addresses (RFC 8305). Every wait is a step."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import errno
 import ipaddress
 import logging
 import os
+import selectors
 import socket
-import ssl
 import threading
-import traceback
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from httpio.exceptions import (
     ConnectionClosed,
     ConnectionTimedOut,
     DNSUnavailable,
     HostnameNotResolvable,
-    HTTPError,
 )
 from httpio.waiting import POLLIN, POLLOUT, PollNeeded, Step
 
-__all__ = ["DNS_TEST_HOSTNAMES", "Attempt", "SocketOption", "co_dial", "default_context"]
+__all__ = ["CONNECTION_ATTEMPT_DELAY", "DNS_TEST_HOSTNAMES", "Attempt", "SocketOption", "co_dial", "co_resolve"]
 
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 
@@ -33,91 +32,134 @@ DNS_TEST_HOSTNAMES: Sequence[tuple[str, int]] = ()
 while they have no network: where none of these resolves either, DNSUnavailable is raised in place of
 HostnameNotResolvable. Empty: nobody is asked. Read at each failure, so that it may be assigned."""
 
+CONNECTION_ATTEMPT_DELAY = 0.25
+"""Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
+
+CONTENDERS = 32
+"""Addresses that are tried at the same time, at most."""
+
+TURN = 0.05
+"""Seconds between looks at the contenders where the system cannot watch several through one descriptor."""
+
+IDLE_BEFORE_PROBE = 60
+"""Seconds without a byte after which the system asks whether the peer is still there."""
+
 log = logging.getLogger("httpio.dial")
 
 _UNKNOWN_NAME = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 )
-_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-
 
 # Not EAGAIN: nothing was begun, for want of a port, or as a Unix socket's queue is full. Windows tells the two apart.
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK} - {errno.EAGAIN}
+
+_NO_WAY = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL))
+
+_TCP_OPTIONS: tuple[SocketOption, ...] = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), IDLE_BEFORE_PROBE)
+        for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE")
+        if hasattr(socket, name)
+    ),
+)
 
 
 class Attempt:
     """One try to get connected, which any thread may abort."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float | None = None) -> None:
         self.aborted = False
-        """Whether `abort` was called. Where that is after `co_dial` has returned, the socket is not touched."""
-        self.deadline: float | None = None
-        self._waiting: socket.socket | None = None
-        # So that the descriptor is still that socket's when it is shut down. A signal handler may abort, too.
+        """Whether `abort` was called. Where that is after the last wait, the socket is not touched."""
+        self.deadline = deadline
+        """The latest time, by `time.monotonic`, for all of it."""
+        self._waiting: Sequence[socket.socket] = ()
+        # So that the descriptors are still those sockets' when they are shut down. A signal handler may abort, too.
         self._lock = threading.RLock()
 
     def abort(self) -> None:
-        """Make `co_dial` raise ConnectionClosed, at once where it waits, else before its next wait or its end."""
+        """Make the steps of this attempt raise ConnectionClosed, at once where one waits, else before its next wait."""
         with self._lock:
             self.aborted = True
-            if self._waiting is not None:
+            for sock in self._waiting:
                 with contextlib.suppress(OSError):
                     # Wakes whoever polls it, on Linux also while it connects.
-                    socket.socket.shutdown(self._waiting, socket.SHUT_RDWR)
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def check(self) -> None:
         """Raises ConnectionClosed after `abort`."""
         if self.aborted:
             raise ConnectionClosed("the connection was aborted", where="connecting")
 
+    def look(self, doing: Callable[[], str]) -> None:
+        """Raises ConnectionClosed after `abort`, ConnectionTimedOut after the deadline."""
+        self.check()
+        if self.deadline is not None and monotonic() >= self.deadline:
+            raise ConnectionTimedOut(f"timed out while {doing()}", where="connecting")
+
     def co_wait(self, sock: socket.socket, mask: int, doing: str) -> Step[None]:
-        """Wait once for *sock*. Raises ConnectionClosed after `abort`, ConnectionTimedOut after the deadline."""
+        """Wait once for *sock*. Raises ConnectionClosed after `abort`, ConnectionTimedOut after the deadline, which
+        says what it was *doing*."""
+        return self.co_wait_for((sock,), sock.fileno(), mask, lambda: doing)
+
+    def co_wait_for(
+        self, socks: Sequence[socket.socket], fd: int, mask: int, doing: Callable[[], str], until: float | None = None
+    ) -> Step[None]:
+        """Wait once for *fd*, *until* then at the latest, on behalf of *socks*. Raises as `co_wait`."""
         with self._lock:
-            self._waiting = sock
+            self._waiting = socks
         try:
-            self.check()
-            if self.deadline is not None and monotonic() >= self.deadline:
-                raise ConnectionTimedOut(f"timed out while {doing}", where="connecting")
-            yield PollNeeded(sock.fileno(), mask, self.deadline)
+            self.look(doing)
+            due = self.deadline
+            if until is not None:
+                due = until if due is None else min(due, until)
+            yield PollNeeded(fd, mask, due)
             self.check()  # what an abort does to the socket is no news of the peer
         finally:
             with self._lock:
-                self._waiting = None
+                self._waiting = ()
 
 
 def co_dial(
     host: str,
     port: int,
     *,
-    ssl_context: ssl.SSLContext | None = None,
     unix_socket: str | os.PathLike[str] | None = None,
     source_address: tuple[str, int] | None = None,
     socket_options: Iterable[SocketOption] = (),
-    deadline: float | None = None,
     attempt: Attempt | None = None,
 ) -> Step[socket.socket]:
-    """Connect, and do the TLS handshake where there is an *ssl_context*; returns the socket, which does not block.
+    """Connect to the first address of *host* that answers, or to *unix_socket*; returns the socket, which does not
+    block.
 
-    *deadline*: the latest time, by `time.monotonic`, for all of it. *attempt*: for another thread to abort it
-    by. Raises HostnameNotResolvable, DNSUnavailable, ConnectionTimedOut, ConnectionClosed where the peer goes
-    away in the handshake or the attempt is aborted, and the operating system's and ssl's own errors as they are.
+    *attempt*: its deadline, and for another thread to abort it by. Raises HostnameNotResolvable, DNSUnavailable,
+    ConnectionTimedOut, ConnectionClosed where a peer goes away at once or the attempt is aborted, and the operating
+    system's own errors, whose text names every address that was tried.
     """
     attempt = Attempt() if attempt is None else attempt
-    attempt.deadline = deadline
     attempt.check()
     if unix_socket is not None:
-        sock = yield from _co_connect(socket.AF_UNIX, 0, os.fspath(unix_socket), None, socket_options, attempt)
+        addresses = [_Address(socket.AF_UNIX, 0, os.fspath(unix_socket))]
+        race = _Race(addresses, None, tuple(socket_options), attempt)
     else:
-        addresses = yield from _co_resolve(host, port, attempt)
-        sock = yield from _co_connect_first(addresses, source_address, socket_options, attempt)
-    try:
-        if ssl_context is not None:
-            sock = yield from _co_handshake(sock, ssl_context, host, attempt)
-        attempt.check()
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        addresses = yield from co_resolve(host, port, attempt)
+        race = _Race(_interleaved(addresses), source_address, (*_TCP_OPTIONS, *socket_options), attempt)
+    with contextlib.closing(race):
+        return (yield from race.co_run())
+
+
+class _Address(NamedTuple):
+    """One address that a name has."""
+
+    family: int
+    proto: int
+    address: Any
+    """As `socket.connect` takes it."""
+
+    def __str__(self) -> str:
+        address = self.address
+        return f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
 
 
 def _log(text: str, *facts: object, since: float) -> None:
@@ -125,22 +167,15 @@ def _log(text: str, *facts: object, since: float) -> None:
         log.debug(text + " (%.3f s)", *facts, monotonic() - since)
 
 
-def _co_resolve(host: str, port: int, attempt: Attempt) -> Step[list[Any]]:
+def co_resolve(host: str, port: int, attempt: Attempt) -> Step[list[_Address]]:
     """The addresses of *host*, looked up in a thread of its own: the look-up blocks, and cannot be cut
     short."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host.partition("%")[0])
         if address.version == 4 or "%" not in host:
-            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            return [
-                (
-                    family,
-                    socket.SOCK_STREAM,
-                    0,
-                    "",
-                    (host, port) if address.version == 4 else (host, port, 0, 0),
-                )
-            ]
+            if address.version == 4:
+                return [_Address(socket.AF_INET, 0, (host, port))]
+            return [_Address(socket.AF_INET6, 0, (host, port, 0, 0))]
     outcome: list[Any] = []
 
     def look_up(done: socket.socket) -> None:
@@ -168,18 +203,21 @@ def _co_resolve(host: str, port: int, attempt: Attempt) -> Step[list[Any]]:
         _log("%a was not found: %r", host, result.__cause__ or result, since=began)
         raise result
     _log("%a has %d addresses", host, len(result), since=began)
-    return list(result)
+    return [_Address(family, proto, address) for family, _, proto, _, address in result]
 
 
 def _look_up(host: str, port: int) -> list[Any]:
     """What `socket.getaddrinfo` gives, and its errors by their kind. Blocks."""
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as exc:
         tests = DNS_TEST_HOSTNAMES
         if exc.errno not in _UNKNOWN_NAME or (tests and not any(_resolves(*test) for test in tests)):
             raise DNSUnavailable(host) from exc
         raise HostnameNotResolvable(host) from exc
+    if not found:
+        raise HostnameNotResolvable(host)
+    return list(found)
 
 
 def _resolves(host: str, port: int) -> bool:
@@ -189,63 +227,182 @@ def _resolves(host: str, port: int) -> bool:
         return False
 
 
-def _co_connect_first(
-    addresses: list[Any],
-    source_address: tuple[str, int] | None,
-    options: Iterable[SocketOption],
-    attempt: Attempt,
-) -> Step[socket.socket]:
-    """The first of the addresses that answers; else the last one's error."""
-    options = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options)
-    failure: OSError | None = None
-    for family, _, proto, _, address in addresses:
+def _interleaved(addresses: Iterable[_Address]) -> list[_Address]:
+    """The addresses without repetitions, and their families in turn, beginning with that of the first (RFC 8305
+    section 4)."""
+    families: dict[int, deque[_Address]] = {}
+    for address in dict.fromkeys(addresses):
+        families.setdefault(address.family, deque()).append(address)
+    order: list[_Address] = []
+    while families:
+        order += [queue.popleft() for queue in families.values()]
+        families = {family: queue for family, queue in families.items() if queue}
+    return order
+
+
+class _Contender(NamedTuple):
+    """A socket on its way to be connected."""
+
+    sock: socket.socket
+    address: _Address
+    began: float
+
+
+class _Race:
+    """Tries addresses, each a while after the one before or when that has failed, until one is connected."""
+
+    def __init__(
+        self,
+        addresses: Iterable[_Address],
+        source_address: tuple[str, int] | None,
+        options: Sequence[SocketOption],
+        attempt: Attempt,
+    ) -> None:
+        self._waiting = deque(addresses)
+        self._source_address = source_address
+        self._options = options
+        self._attempt = attempt
+        self._contenders: list[_Contender] = []
+        self._failures: list[tuple[_Address, OSError]] = []
+        self._selector: selectors.BaseSelector | None = None  # where there is more than one
+
+    def co_run(self) -> Step[socket.socket]:
+        """The first socket that is connected. Raises as `co_dial`."""
+        next_start = 0.0
+        while True:
+            while self._waiting and len(self._contenders) < CONTENDERS:
+                if self._contenders and monotonic() < next_start:
+                    break
+                self._attempt.look(self._describe)
+                address = self._waiting.popleft()
+                sock = self._start(address)
+                if sock is not None:
+                    return sock
+                if self._contenders and self._contenders[-1].address is address:
+                    next_start = monotonic() + CONNECTION_ATTEMPT_DELAY
+            if not self._contenders:
+                raise self._failure()
+            yield from self._co_wait(next_start if self._waiting and len(self._contenders) < CONTENDERS else None)
+            for contender in list(self._contenders):
+                sock = self._look_at(contender)
+                if sock is not None:
+                    return sock
+                if contender not in self._contenders:
+                    next_start = 0.0  # it has failed, and the next need not wait
+
+    def close(self) -> None:
+        """Close whatever has not won."""
+        if self._selector is not None:
+            self._selector.close()
+        for contender in self._contenders:
+            contender.sock.close()
+        self._contenders.clear()
+
+    def _start(self, address: _Address) -> socket.socket | None:
+        """Begin with an address; returns the socket where it is connected at once."""
+        began = monotonic()
         try:
-            return (yield from _co_connect(family, proto, address, source_address, options, attempt))
-        except ConnectionTimedOut:
-            raise
+            sock = socket.socket(address.family, socket.SOCK_STREAM, address.proto)
+        except OSError as exc:  # a family that the system does not have
+            self._note(address, exc, began)
+            return None
+        contender = _Contender(sock, address, began)
+        self._contenders.append(contender)
+        try:
+            sock.setblocking(False)
+            for level, name, value in self._options:
+                sock.setsockopt(level, name, value)
+            if self._source_address is not None:
+                sock.bind(self._source_address)
+            code = sock.connect_ex(address.address)
         except OSError as exc:
-            if attempt.aborted:
-                break
-            failure = exc
-    attempt.check()
-    assert failure is not None
-    if failure.errno == errno.ETIMEDOUT:
-        raise ConnectionTimedOut("the connect timed out", where="connecting") from failure
-    raise failure
+            self._drop(contender, exc)
+            return None
+        return self._judge(contender, code) if code not in _IN_PROGRESS else self._look_at(contender)
 
+    def _look_at(self, contender: _Contender) -> socket.socket | None:
+        """The socket, if it is connected by now."""
+        sock = contender.sock
+        # SO_ERROR is 0 both before the end and after a success: only a peer's name tells them apart.
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return self._judge(contender, code) if code or _has_peer(sock) else None
 
-def _co_connect(
-    family: int,
-    proto: int,
-    address: Any,
-    source_address: tuple[str, int] | None,
-    options: Iterable[SocketOption],
-    attempt: Attempt,
-) -> Step[socket.socket]:
-    began = monotonic()
-    sock = socket.socket(family, socket.SOCK_STREAM, proto)
-    try:
-        sock.setblocking(False)
-        for level, name, value in options:
-            sock.setsockopt(level, name, value)
-        if source_address is not None:
-            sock.bind(source_address)
-        code = sock.connect_ex(address)
-        if code in _IN_PROGRESS:
-            # SO_ERROR is 0 both before the end and after a success: only a peer's name tells them apart.
-            while not (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) and not _has_peer(sock):
-                yield from attempt.co_wait(sock, POLLOUT, f"connecting to {_readable(address)}")
+    def _judge(self, contender: _Contender, code: int) -> socket.socket | None:
         if code:
-            refused = OSError(code, f"{os.strerror(code)}: {_readable(address)}")
-            if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
-                raise ConnectionClosed(f"the connection was closed at once: {refused}", where="connecting") from refused
-            raise refused
-    except BaseException as exc:
-        sock.close()
-        _log("no connection to %s: %r", _readable(address), exc, since=began)
-        raise
-    _log("connected to %s", _readable(address), since=began)
-    return sock
+            self._drop(contender, OSError(code, os.strerror(code)))
+            return None
+        self._leave(contender)
+        _log("connected to %s", contender.address, since=contender.began)
+        return contender.sock
+
+    def _leave(self, contender: _Contender) -> None:
+        self._contenders.remove(contender)
+        if self._selector is not None and contender.sock in self._selector.get_map():
+            self._selector.unregister(contender.sock)
+
+    def _drop(self, contender: _Contender, error: OSError) -> None:
+        self._leave(contender)
+        contender.sock.close()
+        self._note(contender.address, error, contender.began)
+
+    def _note(self, address: _Address, error: OSError, began: float) -> None:
+        self._failures.append((address, error))
+        _log("no connection to %s: %r", address, error, since=began)
+
+    def _co_wait(self, until: float | None) -> Step[None]:
+        """Wait once for any of them, *until* then at the latest."""
+        socks = [contender.sock for contender in self._contenders]
+        fd, mask = socks[-1].fileno(), POLLOUT
+        if len(socks) > 1:
+            if self._selector is None:
+                self._selector = selectors.DefaultSelector()
+            if hasattr(
+                self._selector, "fileno"
+            ):  # epoll or kqueue: readable when one of them is connected or has failed
+                for sock in socks:
+                    if sock not in self._selector.get_map():
+                        self._selector.register(sock, selectors.EVENT_WRITE)
+                fd, mask = self._selector.fileno(), POLLIN
+            else:
+                turn = monotonic() + TURN
+                until = turn if until is None else min(turn, until)
+        yield from self._attempt.co_wait_for(socks, fd, mask, self._describe, until)
+
+    def _describe(self) -> str:
+        states = [f"{contender.address} (no answer)" for contender in self._contenders]
+        return "connecting to " + ", ".join([*self._outcomes(), *states])
+
+    def _outcomes(self) -> list[str]:
+        return [f"{address} ({_reason(error)})" for address, error in self._failures]
+
+    def _failure(self) -> OSError:
+        """What to raise where every address has failed: of the kind that the last one met, unless there was no way to
+        it and another did answer."""
+        errors = [error for _, error in self._failures]
+        error = next((error for error in reversed(errors) if not _says_little(error)), errors[-1])
+        if len(errors) == 1:
+            tried = f"{_reason(error)}: {self._failures[0][0]}"
+        else:
+            tried = f"{_reason(error)}: none of {len(errors)} addresses could be reached: {', '.join(self._outcomes())}"
+        kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
+        failure = kind(tried) if error.errno is None else kind(error.errno, tried)
+        meaning: OSError = failure
+        if error.errno == errno.ETIMEDOUT:
+            meaning = ConnectionTimedOut(f"the connect timed out: {tried}", where="connecting")
+        elif error.errno in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
+            meaning = ConnectionClosed(f"the connection was closed at once: {tried}", where="connecting")
+        if meaning is not failure:
+            meaning.__cause__ = failure
+        return meaning
+
+
+def _says_little(error: OSError) -> bool:
+    """Whether there was no way to the address from here, which says less than what another address answered."""
+    return error.errno in _NO_WAY or isinstance(error, socket.gaierror)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _has_peer(sock: socket.socket) -> bool:
@@ -254,60 +411,3 @@ def _has_peer(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def _readable(address: Any) -> str:
-    return f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
-
-
-def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
-    """`ssl.create_default_context` without the fallback to a certificate's common name (RFC 9110 section 4.3.4). Raises
-    OSError for a *cafile* that cannot be read or used."""
-    context = ssl.create_default_context(cafile=cafile)
-    if ssl.HAS_NEVER_CHECK_COMMON_NAME:
-        context.hostname_checks_common_name = False
-    return context
-
-
-def _co_handshake(sock: socket.socket, context: ssl.SSLContext, host: str, attempt: Attempt) -> Step[ssl.SSLSocket]:
-    began = monotonic()
-    tls: socket.socket = sock
-    try:
-        tls = context.wrap_socket(
-            sock,
-            server_hostname=host.partition("%")[0],
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                mask = POLLIN
-            except ssl.SSLWantWriteError:
-                mask = POLLOUT
-            else:
-                break
-            yield from attempt.co_wait(tls, mask, f"shaking hands with {host}")
-    except BaseException as exc:
-        tls.close()
-        _close_lost(exc)
-        _log("no TLS with %a: %r", host, exc, since=began)
-        if not isinstance(exc, OSError) or isinstance(exc, HTTPError):
-            raise
-        if exc.errno == errno.ETIMEDOUT:
-            raise ConnectionTimedOut("the TLS handshake timed out", where="connecting") from exc
-        # Python says ENOTCONN as an SSLError where the peer had sent something and gone before the handshake began.
-        if isinstance(exc, ssl.SSLError) and not isinstance(exc, _TLS_ENDS) and exc.errno != errno.ENOTCONN:
-            raise
-        raise ConnectionClosed("the peer closed the connection in the TLS handshake", where="connecting") from exc
-    _log("TLS with %a: %s, %s", host, tls.version(), (tls.cipher() or ("",))[0], since=began)
-    return tls
-
-
-def _close_lost(exc: BaseException) -> None:
-    """Close the socket that a failed `wrap_socket` had taken over: before Python 3.13 it does not."""
-    for frame, _ in traceback.walk_tb(exc.__traceback__):
-        lost = frame.f_locals.get("self")
-        if isinstance(lost, ssl.SSLSocket):
-            lost.close()

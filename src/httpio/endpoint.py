@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,18 +17,20 @@ from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from weakref import WeakSet
 
-from httpio.dial import Attempt, SocketOption, co_dial
+from httpio.decoding import Decoding
+from httpio.dial import Attempt
 from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, StateError, Where
-from httpio.messages import HTTPResponse, Lenient, Limits
+from httpio.messages import HTTPResponse
 from httpio.protocol import Protocol
+from httpio.reaching import Acquaintance, Target, co_reach
 from httpio.trace import TracedTransport, open_trace
-from httpio.transport import Bell, Transport, open_transport
+from httpio.transport import Bell, Transport
 from httpio.waiting import POLLIN, PollNeeded, Step, waiter
 
 if TYPE_CHECKING:
     from httpio.watching import Watch  # it imports asyncio, which takes long
 
-__all__ = ["Endpoint", "Target", "Times", "TraceTo"]
+__all__ = ["Endpoint", "Times", "TraceTo"]
 
 TraceTo = str | os.PathLike[str] | BinaryIO | None
 
@@ -41,24 +42,6 @@ TRACE_VARIABLE = "HTTPIO_TRACEFILE"
 _log = logging.getLogger("httpio.connection")
 _numbers = count(1)
 _endpoints: WeakSet[Endpoint] = WeakSet()
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where to connect, and how."""
-
-    host: str
-    port: int
-    defaults: tuple[tuple[bytes, bytes, bytes], ...]
-    ssl_context: ssl.SSLContext | None
-    unix_socket: str | os.PathLike[str] | None
-    source_address: tuple[str, int] | None
-    socket_options: tuple[SocketOption, ...]
-    limits: Limits
-    lenient: Lenient
-
-    def __str__(self) -> str:
-        return f"{self.host} port {self.port}" if self.unix_socket is None else os.fspath(self.unix_socket)
 
 
 @dataclass
@@ -91,6 +74,8 @@ class Endpoint:
         """It was closed here while something was under way, and has not been connected since."""
         self.forks = 0
         """How often it was left to a parent process."""
+        self._known = Acquaintance()
+        self._fields = target.defaults
         self._attempt: Attempt | None = None
         self._choosing = threading.Lock()  # held while it is decided which attempt that is
         self._trace_file: BinaryIO | None = None  # opened here, and to be closed here
@@ -105,12 +90,15 @@ class Endpoint:
         _endpoints.add(self)
 
     def _start(self) -> None:
-        self.protocol = Protocol(self.target.defaults, self.target.limits, self.target.lenient)
+        self.protocol = self.target.new_protocol(self._fields)
         self.parser = self.protocol.receiving.parser
         self.ready: deque[HTTPResponse] = deque()
         """Responses that were parsed and not yet asked for."""
         self.current: HTTPResponse | None = None
         """The response whose body is being read."""
+        self.decoding: Decoding | None = None
+        """Where its content codings are to be undone: what does so."""
+        self._decoded = 0  # bytes that this gave since others had a turn
         self.source: Iterator[bytes | memoryview] | None = None
         """The rest of the body being sent, where that is drawn piece by piece."""
         self.source_error: Exception | None = None
@@ -139,13 +127,19 @@ class Endpoint:
         self._right_to_send = threading.Lock()  # held for a moment only: a reader sends too, while it waits
         self._moving = threading.Lock()  # the sending half from one state to another: a reader may stop it
 
+    def send_with(self, fields: tuple[tuple[bytes, bytes, bytes], ...]) -> None:
+        """Requests have these fields from now on, unless they bring their own: on this connection and on those that
+        replace it."""
+        self._fields = fields
+        self.protocol.send_with(self.target.fields_of(fields))
+
     # -- its ends --
 
     def co_connect(self, to_send: bool = False) -> Step[None]:
         """Connect, or connect anew; what was outstanding is given up. *to_send*: the caller will send at once."""
         target = self.target
         limit = self.times.connect
-        attempt = Attempt()
+        attempt = Attempt(None if limit is None else monotonic() + limit)
         with self._choosing:
             if self._attempt is not None:
                 raise StateError("another call is connecting")
@@ -153,17 +147,7 @@ class Endpoint:
             self._attempt = attempt
             self._about_to_send = to_send
         try:
-            sock = yield from co_dial(
-                target.host,
-                target.port,
-                ssl_context=target.ssl_context,
-                unix_socket=target.unix_socket,
-                source_address=target.source_address,
-                socket_options=target.socket_options,
-                deadline=None if limit is None else monotonic() + limit,
-                attempt=attempt,
-            )
-            transport = open_transport(sock)
+            transport = yield from co_reach(target, attempt, self._known)
             if self._attempt is attempt:
                 self._wait_for_answer = waiter(transport.fd, POLLIN)
                 self.transport = transport
@@ -223,6 +207,7 @@ class Endpoint:
             self.closed_inside = bool(owed) or self.protocol.unfinished
         self._start()
         if transport is not None:
+            self._known.keep(self.target, transport)
             transport.close()
             if _log.isEnabledFor(logging.DEBUG):
                 _log.debug("connection %d: closed", self.number)
@@ -253,6 +238,7 @@ class Endpoint:
         self.forks += 1
         self.watch = None  # its loop is the parent's, down to the descriptors
         self._attempt = self.awaiting_request = None
+        self._known = Acquaintance()  # the parent will resume the sessions
         self._sending = self._reading = self._about_to_send = False
         self._reader, self._sender, self._choosing = threading.Lock(), threading.Lock(), threading.Lock()
         self._right_to_receive, self._right_to_send = threading.Lock(), threading.Lock()
@@ -286,6 +272,8 @@ class Endpoint:
         self._attempt = None
         self._about_to_send = False
         self.break_off()
+        if self.decoding is not None:
+            self.decoding.interrupt()
         if self.watch is not None:
             self.watch.clear()
 

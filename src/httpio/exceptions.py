@@ -13,6 +13,7 @@
           +-- InvalidURL              also a ValueError: a URL, host, port or request target is refused
           +-- HostnameNotResolvable   the name does not exist
           +-- DNSUnavailable          no name can be resolved at present
+          +-- ProxyError              a proxy refuses the way to the peer
 
 Bad arguments other than URLs are plain ``ValueError`` and ``TypeError``. A refused connect and a certificate
 that does not verify pass through as the operating system and ``ssl`` raise them.
@@ -35,6 +36,7 @@ __all__ = [
     "HostnameNotResolvable",
     "InvalidResponse",
     "InvalidURL",
+    "ProxyError",
     "StateError",
     "Unanswered",
     "UnsupportedResponse",
@@ -172,6 +174,31 @@ class DNSUnavailable(_NameError):
     _sentence = "The host name {} could not be looked up: the name service is not available."
 
 
+class ProxyError(HTTPError):
+    """A proxy refuses to open a way to the peer.
+
+    *response*: what an HTTP proxy answered to CONNECT, an `HTTPResponse` with its body where that is whole and up to
+    64 KiB; None of a SOCKS proxy. The other arguments are those of `HTTPError`.
+    """
+
+    _sentence = "The proxy refuses the way to the peer."
+
+    response: Any
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        response: Any = None,
+        where: Where | None = "connecting",
+        received: int | None = None,
+        expected: int | None = None,
+        outstanding: Iterable[Unanswered] = (),
+    ) -> None:
+        super().__init__(message, where=where, received=received, expected=expected, outstanding=outstanding)
+        self.response = response
+
+
 def quote(text: str | bytes, limit: int = 64) -> str:
     """*text* in quotes and printable ASCII, cut after *limit* characters: safe in a message, a log, or a
     terminal."""
@@ -217,6 +244,8 @@ def is_temp_network_error(exc: BaseException) -> bool:
     It looks at *exc* alone, not at its cause. True says nothing about whether a request may be sent again:
     see `HTTPError.outstanding`.
     """
+    if isinstance(exc, ProxyError):
+        return exc.response is not None and exc.response.status in (502, 503, 504)
     if isinstance(exc, socket.gaierror):  # its numbers are not those of `errno`
         return exc.errno == socket.EAI_AGAIN
     return isinstance(exc, _TEMPORARY) or (isinstance(exc, OSError) and exc.errno in _TEMPORARY_NUMBERS)

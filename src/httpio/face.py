@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from httpio.dial import SocketOption
-from httpio.endpoint import Target, Times, TraceTo
+from httpio.endpoint import Times, TraceTo
 from httpio.exceptions import StateError
 from httpio.headers import encode_fields
 from httpio.link import Link
 from httpio.messages import HTTPResponse, Lenient, Limits, Request
 from httpio.pipelining import Pipeline
+from httpio.proxies import Proxy, ProxyLike
+from httpio.reaching import Target
 from httpio.states import Receiving
 from httpio.urls import DEFAULT_PORTS, check_host, check_port, host_field
 
@@ -29,6 +31,7 @@ class Face:
         hostname: str,
         port: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: ProxyLike = None,
         *,
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -48,6 +51,10 @@ class Face:
         self.hostname = check_host(hostname)
         self.port = DEFAULT_PORTS[scheme] if port is None else check_port(port)
         self.ssl_context = ssl_context
+        self.proxy = proxy
+        """What was given."""
+        if proxy is not None and unix_socket is not None:
+            raise ValueError("a Unix socket is not reached through a proxy")
         target = Target(
             host=self.hostname,
             port=self.port,
@@ -60,6 +67,7 @@ class Face:
             socket_options=tuple(socket_options),
             limits=Limits() if limits is None else limits,
             lenient=Lenient(lenient),
+            proxy=Proxy.of(proxy),
         )
         times = Times(_limit(timeout), _limit(connect_timeout), _limit(deadline), _seconds(expect_timeout))
         self._link = Link(target, times)

@@ -27,6 +27,7 @@ __all__ = [
     "join_targets",
     "last_chunk",
     "pieces",
+    "refuse_for_proxy",
 ]
 
 READ_SIZE = 256 * 1024
@@ -41,6 +42,9 @@ _FORBIDDEN_TRAILERS = frozenset(
 )
 """What is needed before the content: framing, routing, conditions, authentication, and how to read the content (RFC
 9110 section 6.5.1)."""
+
+
+_FOR_PROXIES = frozenset((b"proxy-authorization", b"proxy-connection"))
 
 
 class BodyKind(Enum):
@@ -120,21 +124,30 @@ def frame_request(
     defaults: Sequence[tuple[bytes, bytes, bytes]],
     trailers: Trailers = None,
     expect: bool | None = None,
+    *,
+    origin: bytes = b"",
+    tunnelled: bool = False,
 ) -> Frame:
     """Check and encode one request. *defaults*: fields as `encode_fields` gives them, sent where the
     caller has none of that name. *trailers*: what will follow the body. *expect*: whether to ask for 100
-    (Continue) where there is a body; None: as the caller's own fields say.
+    (Continue) where there is a body; None: as the caller's own fields say. *origin*: what makes absolute-form of a
+    target in origin-form, for a proxy (RFC 9112 section 3.2.2). *tunnelled*: the request goes past a proxy, and must
+    not carry what is meant for it.
 
     Raises InvalidURL, ValueError or TypeError. Nothing that the caller passed is changed or consumed.
     """
     verb = _check_method(method)
     goal = check_target(method, target)
+    if origin and goal[:1] in (b"/", b"*"):
+        goal = origin if goal == b"*" else origin + goal  # RFC 9112 section 3.2.4
     fields = encode_fields(headers)
     if fields:
         given: dict[bytes, list[bytes]] = {}
         for _, name, value in fields:
             given.setdefault(name, []).append(value)
         _check_given(given)
+        if tunnelled:
+            refuse_for_proxy(given)
         close, upgrade = _connection_options(given)
     else:
         given = {}
@@ -163,6 +176,16 @@ def frame_request(
     if expect is None and kind is BodyKind.FOLLOWING:
         expects = False  # who writes the body is to say that they will wait
     return Frame(b"".join(lines), kind, length, close, upgrade, expects)
+
+
+def refuse_for_proxy(names: Iterable[bytes]) -> None:
+    """ValueError where one of these fields, in lower case, is meant for a proxy: through a tunnel it would reach the
+    origin (RFC 9110 section 11.7.2)."""
+    for name in names:
+        if name in _FOR_PROXIES:
+            raise ValueError(
+                f"the field {name.decode()} would reach the origin through the tunnel: give it to the Proxy"
+            )
 
 
 def _check_given(given: dict[bytes, list[bytes]]) -> None:
@@ -284,19 +307,19 @@ def _frame_body(
     return length, b"Content-Length: %d\r\n" % length
 
 
-def encode_get(target: str, rest: bytes) -> bytes | None:
-    """The head of a GET request, *rest* being what follows its target; None: *target* is no plain origin-form
-    target, and `frame_request` will say why."""
+def encode_get(target: str, rest: bytes, start: bytes = b"GET ") -> bytes | None:
+    """The head of a GET request, *start* and *rest* being what stands before and behind its target; None: *target* is
+    no plain origin-form target, and `frame_request` will say why."""
     try:
         data = target.encode("ascii")
     except (UnicodeEncodeError, AttributeError):
         return None
-    return None if data[:1] != b"/" or data.translate(None, _TARGET_BYTES) else b"GET %b%b" % (data, rest)
+    return None if data[:1] != b"/" or data.translate(None, _TARGET_BYTES) else start + data + rest
 
 
-def join_targets(targets: list[str], rest: bytes) -> bytes | None:
-    """The heads of GET requests for *targets*, *rest* being what follows each target, in a few passes over
-    all of them.
+def join_targets(targets: list[str], rest: bytes, start: bytes = b"GET ") -> bytes | None:
+    """The heads of GET requests for *targets*, *start* and *rest* being what stands before and behind each target, in a
+    few passes over all of them.
 
     None: one of them is not a plain origin-form target, and `frame_request` will say which and why.
     """
@@ -311,7 +334,7 @@ def join_targets(targets: list[str], rest: bytes) -> bytes | None:
         or joined.count(b"\n/") != count - 1
     ):
         return None
-    return b"GET " + joined.replace(b"\n", rest + b"GET ") + rest
+    return start + joined.replace(b"\n", rest + start) + rest
 
 
 def chunk(data: bytes | bytearray | memoryview) -> bytes:

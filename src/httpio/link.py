@@ -11,13 +11,15 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+from httpio.decoding import Decoding
+from httpio.endpoint import TURN
 from httpio.exceptions import ConnectionClosed, HTTPError, StateError
 from httpio.messages import HTTPResponse
 from httpio.receiving import assumed_continue
 from httpio.sending import Sender
 from httpio.states import Receiving, Sending
 from httpio.transport import Bell, Splice, Transport
-from httpio.waiting import POLLIN, PollNeeded, Step, milliseconds
+from httpio.waiting import POLLIN, POLLOUT, PollNeeded, Step, milliseconds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -300,10 +302,74 @@ class Link(Sender):
             if taken:
                 lock.release()
 
+    # -- content codings --
+
+    def begin_decoding(self, response: HTTPResponse, content: bytes | None = None) -> None:
+        """The content of *response* is read with its codings undone from now on. *content*: the encoded content, where
+        all of it was collected; None: it is yet to be received."""
+        decoding = Decoding(response, self.target.limits)
+        if content is not None:
+            self.current = response
+            decoding.feed(content)
+            decoding.finish()
+        if self.current is response and (decoding.needed or content is not None):
+            self.decoding = decoding
+
+    def stop_decoding(self) -> None:
+        """What is left of the content is not decoded; what of it is here already is dropped."""
+        decoding, self.decoding = self.decoding, None
+        if decoding is not None and decoding.whole:
+            self.current = None
+
+    def _co_decode(self, decoding: Decoding, size: int) -> Step[bytes]:
+        """Decoded content, at most *size* bytes; ``b""``: it has ended."""
+        protocol = self.protocol
+        transport = self.transport
+        if self._decoded >= TURN and transport is not None and not self._sending:
+            self._decoded = 0
+            yield PollNeeded(transport.fd, POLLOUT, monotonic())  # due at once: others have a turn
+            self._check_open(protocol)
+        while self.decoding is decoding:
+            try:
+                content = decoding.read(size)
+            except HTTPError as exc:
+                exc.outstanding = protocol.unanswered()  # not broken: the framing is as it should be
+                raise
+            if content:
+                self._decoded += len(content)
+                return content
+            if decoding.ended:
+                self.stop_decoding()
+            elif not self._feed(decoding):
+                yield from self._co_more_content(None)
+        self.check_not_closed_inside()
+        return b""
+
+    def _feed(self, decoding: Decoding) -> bool:
+        """Feed what is here of the encoded content, or its end; False: nothing is."""
+        try:
+            encoded = self.parser.read(BUFFER_SIZE)
+        except HTTPError as exc:
+            self.report(exc)
+            raise
+        if encoded:
+            decoding.feed(encoded)
+        if self.parser.open is not self.current:
+            self._end_content()
+        return bool(encoded) or decoding.whole
+
     # -- bodies --
 
+    def _end_content(self) -> None:
+        """All of the content was received."""
+        response = self.current
+        self.end_answer()
+        if self.decoding is not None:
+            self.decoding.finish()
+            self.current = response  # until all of it was decoded
+
     def read_now(self, size: int) -> bytes:
-        """Content that is here, at most *size* bytes; ``b""``: none is, or the body has ended and nothing is
+        """Content as it came that is here, at most *size* bytes; ``b""``: none is, or the body has ended and nothing is
         `current`."""
         try:
             content = self.parser.read(size)
@@ -311,11 +377,13 @@ class Link(Sender):
             self.report(exc)
             raise
         if self.parser.open is not self.current:
-            self.end_answer()
+            self._end_content()
         return content
 
     def co_read(self, size: int) -> Step[bytes]:
         """Content, at most *size* bytes: what is here, else what comes next. ``b""``: the body has ended, whole."""
+        if self.decoding is not None:
+            return (yield from self._co_decode(self.decoding, size))
         while self.current is not None:
             content = self.read_now(size)
             if content or self.current is None:
@@ -326,6 +394,10 @@ class Link(Sender):
 
     def co_readinto(self, target: memoryview) -> Step[int]:
         """The same into *target*; returns how many bytes."""
+        if self.decoding is not None:
+            content = yield from self._co_decode(self.decoding, len(target))
+            target[: len(content)] = content
+            return len(content)
         while self.current is not None:
             try:
                 count = self.parser.read_into(target)
@@ -333,7 +405,7 @@ class Link(Sender):
                 self.report(exc)
                 raise
             if self.parser.open is not self.current:
-                self.end_answer()
+                self._end_content()
             if count or self.current is None:
                 return count
             count = yield from self._co_more_content(target)
@@ -367,8 +439,8 @@ class Link(Sender):
                     self._refuse_broken()
             finally:
                 self._end_reading(lock)
-        if parser.open is not self.current:
-            self.end_answer()
+        if self.parser.open is not self.current:
+            self._end_content()
         return count if direct else 0
 
     def _refuse_broken(self) -> None:
@@ -407,7 +479,7 @@ class Link(Sender):
         """Move content from the socket to a file inside the kernel, as long as that goes; returns how many bytes,
         0 where it cannot be done."""
         parser = self.parser
-        if parser.direct < BUFFER_SIZE:
+        if parser.direct < BUFFER_SIZE or self.decoding is not None:
             return 0
         splice = self._connected().splice_to(fh)
         if splice is None:
@@ -433,8 +505,8 @@ class Link(Sender):
                     moved += count
             finally:
                 self._end_reading(lock)
-        if parser.open is not self.current:
-            self.end_answer()
+        if self.parser.open is not self.current:
+            self._end_content()
         return moved
 
     def _receive_spliced(self, splice: Splice) -> int | None:

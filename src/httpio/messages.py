@@ -184,7 +184,7 @@ class Limits:
     """The largest parts of a response that are accepted; what is larger raises InvalidResponse. Sizes are
     in bytes.
 
-    The last three are for decoded content, and have no effect before content codings are decoded.
+    The last three hold where content codings are undone (``decode``).
     """
 
     max_line_size: int = MAX_LINE_SIZE
@@ -206,9 +206,9 @@ class Limits:
     max_codings: int = 5
     """Content codings on top of each other."""
     max_decoded: int = 64 * 1024 * 1024
-    """A decoded body that is collected in memory."""
+    """Decoded content that is collected in memory; read piece by piece it may be longer."""
     max_ratio: int = 1000
-    """How many times its size a body may grow in decoding."""
+    """How many times its size a body may grow in decoding, once it has grown to 1 MiB."""
 
 
 class Lenient(IntFlag):

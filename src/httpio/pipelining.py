@@ -30,16 +30,22 @@ class Pipeline:
     """A run of requests over one link. `co_next` gives their outcomes in order, batch by batch.
 
     *requests*: an iterable of request targets and `Request`, or a Backlog. *window*: what is known of the
-    origin; it may outlive the run.
+    origin; it may outlive the run. *decodes*: the caller will undo content codings.
     """
 
     def __init__(
-        self, link: Link, requests: Iterable[str | Request] | Backlog, window: Window, body_limit: int
+        self,
+        link: Link,
+        requests: Iterable[str | Request] | Backlog,
+        window: Window,
+        body_limit: int,
+        decodes: bool = False,
     ) -> None:
         self._link = link
+        self.decodes = decodes
         self._backlog = requests if isinstance(requests, Backlog) else Backlog(requests)
         self._window = window
-        self._body_limit = body_limit
+        self.body_limit = body_limit
         self._begun = False
         self._forks = link.forks
         self._failures: list[Outcome] = []
@@ -93,6 +99,7 @@ class Pipeline:
         if self._begun:
             self._begun = False
             link = self._link
+            link.stop_decoding()
             protocol = link.protocol
             left = protocol.outbox or link.ready or link.parser.waiting_count
             if link.broken or left or not protocol.reusable:
@@ -324,7 +331,7 @@ class Pipeline:
             self._fresh = False
             self._need = None
             window.connected()
-            link.parser.body_limit = self._body_limit
+            link.parser.body_limit = self.body_limit
         return True
 
     def _end_announced(self) -> None:
@@ -369,6 +376,7 @@ class Pipeline:
         """See the response that was handed out at its head to its end. What the caller left of its body is
         dropped: read where it is short, else the connection is replaced."""
         response, self._handed = self._handed, None
+        self._link.stop_decoding()  # what is dropped is not decoded
         if response is None:
             return
         link = self._link

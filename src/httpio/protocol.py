@@ -60,16 +60,27 @@ class Protocol:
     Protocol.
 
     *defaults*: the fields that requests are sent with unless they bring their own, as `encode_fields`
-    gives them.
+    gives them. *origin*, *tunnelled*: as for `frame_request`.
     """
 
-    def __init__(self, defaults: Sequence[tuple[bytes, bytes, bytes]], limits: Limits, lenient: Lenient) -> None:
+    def __init__(
+        self,
+        defaults: Sequence[tuple[bytes, bytes, bytes]],
+        limits: Limits,
+        lenient: Lenient,
+        *,
+        origin: bytes = b"",
+        tunnelled: bool = False,
+    ) -> None:
         self.sending = Sending.IDLE
         self.receiving = ReceivingHalf(limits, lenient)
-        self._defaults = defaults
-        lines = [b"%b: %b\r\n" % (name, value) for name, _, value in defaults]
-        self.rest_of_get = b" HTTP/1.1\r\n%b\r\n" % b"".join(lines)
-        """What follows the target in the head of a GET request without fields of its own."""
+        self._origin = origin
+        self._tunnelled = tunnelled
+        self.start_of_get = b"GET " + origin
+        """What stands before the target, in origin-form, in the head of a GET request."""
+        self.rest_of_get = b""
+        """What follows it, where the request has no fields of its own."""
+        self.send_with(defaults)
         self.outbox: deque[Outgoing] = deque()
         """What the transport is to take, in order."""
         self.chunked = False
@@ -88,6 +99,26 @@ class Protocol:
         self.unwanted = False
         """The last request was answered before any of its body was sent: it was not wanted."""
 
+    def send_with(self, defaults: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        """Requests are sent with these fields from now on, unless they bring their own."""
+        self._defaults = defaults
+        lines = [b"%b: %b\r\n" % (name, value) for name, _, value in defaults]
+        self.rest_of_get = b" HTTP/1.1\r\n%b\r\n" % b"".join(lines)
+
+    def frame(self, request: Request, expect: bool | None) -> Frame:
+        """What `send_request` would put into the outbox; raises what is wrong with the request."""
+        return frame_request(
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            self._defaults,
+            request.trailers,
+            expect,
+            origin=self._origin,
+            tunnelled=self._tunnelled,
+        )
+
     def _move(self, event: Send) -> None:
         self.sending = move(SENDING, self.sending, event)
 
@@ -103,9 +134,7 @@ class Protocol:
         if self.sending is not Sending.IDLE:
             raise StateError(f"no request can be sent now: {self.sending.value}")
         body = request.body
-        frame = frame_request(
-            request.method, request.path, request.headers, body, self._defaults, request.trailers, expect
-        )
+        frame = self.frame(request, expect)
         ahead = frame.kind in (BodyKind.FOLLOWING, BodyKind.SOURCE) and frame.length != 0
         handover = frame.upgrade or request.method == "CONNECT"
         if handover and (ahead or frame.expects):
@@ -183,7 +212,7 @@ class Protocol:
         are not all plain targets."""
         if self.sending is not Sending.IDLE:
             raise StateError(f"no request can be sent now: {self.sending.value}")
-        data = join_targets(targets, self.rest_of_get)
+        data = join_targets(targets, self.rest_of_get, self.start_of_get)
         if data is None:
             return False
         self.receiving.expect_all(targets)

@@ -62,7 +62,7 @@ class Sender(Endpoint):
         if not parser.waiting_count and (transport.pending or transport.arrived(0)):
             self.look()
         if type(request) is str and parser.reusable and protocol.sending is Sending.IDLE and not protocol.outbox:
-            data = encode_get(request, protocol.rest_of_get)
+            data = encode_get(request, protocol.rest_of_get, protocol.start_of_get)
             if data is not None and not (parser.keep_timeout >= 0 and self.stale):
                 return self._send_get(request, data, transport)
         if self.broken or not protocol.alive:

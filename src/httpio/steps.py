@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from httpio.content import accept_encoding
+from httpio.decoding import decode_collected
 from httpio.exceptions import ConnectionClosed, StateError
 from httpio.face import Face
-from httpio.framing import frame_request
-from httpio.headers import FieldsLike
+from httpio.headers import FieldsLike, encode_fields
 from httpio.link import BUFFER_SIZE
 from httpio.messages import Body, HTTPResponse, Request, Trailers
 from httpio.pipelining import Outcome, Pipeline
@@ -87,8 +88,7 @@ class Steps(Face):
             yield from link.co_flush()
 
     def _check(self, request: Request, expect: bool | None) -> None:
-        defaults = self._link.target.defaults
-        frame_request(request.method, request.path, request.headers, request.body, defaults, request.trailers, expect)
+        self._link.protocol.frame(request, expect)
 
     def co_write(self, buf: bytes | bytearray | memoryview, partial: bool = False) -> Step[int]:
         """As `HTTPConnection.write`."""
@@ -122,14 +122,17 @@ class Steps(Face):
 
     # -- receiving --
 
-    def co_read_response(self) -> Step[HTTPResponse]:
+    def co_read_response(self, decode: bool = False) -> Step[HTTPResponse]:
         """As `HTTPConnection.read_response`."""
         self._refuse_in_pipeline()
         link = self._link
         if link.sends and not link.parser.waiting_count:
             yield from link.co_await_request()
             self._refuse_in_pipeline()
-        return link.next_ready() or (yield from link.co_next_response())
+        response = link.next_ready() or (yield from link.co_next_response())
+        if decode:
+            link.begin_decoding(response)
+        return response
 
     def co_read(self, len_: int | None = None) -> Step[bytes]:
         """As `HTTPConnection.read`."""
@@ -151,11 +154,17 @@ class Steps(Face):
         link = self._link
         protocol = link.protocol
         parts = [content]
+        decoding, most = link.decoding, link.target.limits.max_decoded
+        left = most
         try:
             while link.current is not None:
-                parts.append((yield from link.co_read(BUFFER_SIZE)))
+                part = yield from link.co_read(BUFFER_SIZE)
+                parts.append(part)
+                left -= len(part)
+                if left < 0 and decoding is not None:
+                    decoding.refuse(most)
         except BaseException:
-            if any(parts) and link.protocol is protocol:
+            if any(parts) and link.protocol is protocol and not (decoding is not None and decoding.failed):
                 link.break_off()  # it is lost: what follows must not pass for the whole
             raise
         link.check_not_closed_inside()
@@ -164,6 +173,7 @@ class Steps(Face):
     def co_discard(self) -> Step[None]:
         """As `HTTPConnection.discard`."""
         link = self._link
+        link.stop_decoding()
         if link.current is not None:
             view = memoryview(bytearray(BUFFER_SIZE))
             while link.current is not None:
@@ -201,27 +211,49 @@ class Steps(Face):
     def _in_pipeline(self, pipeline: Pipeline) -> Iterator[None]:
         """The connection belongs to *pipeline*, until the block ends or the connection is closed inside it."""
         self._check_idle()
+        link = self._link
         try:
             self._pipeline = pipeline
+            if pipeline.decodes:
+                fields = [field for field in link.target.defaults if field[1] != b"accept-encoding"]
+                link.send_with((*fields, *encode_fields({"Accept-Encoding": accept_encoding()})))
             yield
         finally:
             try:
+                if pipeline.decodes:
+                    link.send_with(link.target.defaults)
                 if self._pipeline is pipeline:
                     self._pipeline = None
                     pipeline.close()
             except BaseException:
-                self._link.interrupt()
+                link.interrupt()
                 raise
 
     def _hand_out(self, pipeline: Pipeline, batch: list[Outcome]) -> Iterator[HTTPResponse]:
         """The responses of a batch, each ready for its body to be read; raises what stands in place of one."""
         for outcome in batch:
+            self._link.stop_decoding()  # what was left of the one before is dropped
             if isinstance(outcome, Failure):
                 raise outcome.error
             if outcome.body is None:
                 pipeline.read_next(outcome)
+            if pipeline.decodes:
+                self._decode(outcome, pipeline.body_limit)
             yield outcome
             self._check_in(pipeline)
+
+    def _decode(self, response: HTTPResponse, body_limit: int) -> None:
+        """Undo the codings of a body that was collected; where it grows too long for that, it is read like any other
+        long one."""
+        link, content = self._link, response.body
+        if content is None:
+            link.begin_decoding(response)
+            return
+        limits = link.target.limits
+        body = decode_collected(response, content, limits, min(body_limit, limits.max_decoded))
+        response.replace_body(body)
+        if body is None:
+            link.begin_decoding(response, content)
 
     def _check_in(self, pipeline: Pipeline) -> None:
         if self._pipeline is not pipeline:

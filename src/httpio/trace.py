@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -110,6 +111,14 @@ class TracedTransport(Transport):
 
     def cipher(self) -> tuple[str, str, int] | None:
         return self.traced.cipher()
+
+    @property
+    def carrier(self) -> Transport | None:  # type: ignore[override]
+        return self.traced.carrier
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        return self.traced.session
 
     def close(self) -> None:
         self.traced.close()

@@ -17,12 +17,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from httpio.exceptions import StateError
 from httpio.waiting import POLLIN, POLLOUT, waiter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["HANG_UP", "SENT_AT_ONCE", "Bell", "TLSTransport", "Transport", "open_transport"]
+__all__ = ["HANG_UP", "SENT_AT_ONCE", "Bell", "NestedTLSTransport", "TLSTransport", "Transport"]
 
 HANG_UP: int = getattr(select, "POLLRDHUP", 0)
 """For poll: the peer has sent its last byte. 0 where the system does not tell."""
@@ -125,6 +126,14 @@ class Transport:
         """None: there is no TLS."""
         return None
 
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """None: there is no TLS."""
+        return None
+
+    carrier: Transport | None = None
+    """The transport inside whose stream this one is, or None."""
+
     def splice_to(self, file: BinaryIO) -> Splice | None:
         """A way for bytes from the socket to *file* that stays inside the kernel; None where there is none."""
         return Splice.between(self.socket, file)
@@ -222,20 +231,48 @@ class Splice:
             self._file.seek(0, os.SEEK_CUR)
 
 
-class TLSTransport(Transport):
-    """A TLS socket whose handshake is done. One thread may send while another receives.
+class _Secured(Transport):
+    """What is the same whatever carries the TLS records. One thread may send while another receives.
 
-    OpenSSL forbids two threads in one SSL object, so each call holds a lock, and none holds it while
-    waiting. The socket must have been made with ``suppress_ragged_eofs=False``, so that an end without
-    close_notify can be told.
+    OpenSSL forbids two threads in one SSL object, so each call holds a lock, and none holds it while waiting.
     """
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
+    def __init__(self, sock: socket.socket, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
         super().__init__(sock)
-        self._ssl = sock
+        self._tls = tls
         # With this option OpenSSL takes every end for a close_notify: how the stream ended cannot be told.
-        self._ends_alike = bool(sock.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
+        self._ends_alike = bool(tls.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
         self._lock = threading.Lock()
+
+    can_sendfile = False
+
+    def splice_to(self, file: BinaryIO) -> None:
+        return None  # what comes from the socket is not the content
+
+    def peer_certificate(self, binary_form: bool) -> dict[str, Any] | bytes | None:
+        """What `ssl.SSLSocket.getpeercert` gives."""
+        with self._lock:
+            return self._tls.getpeercert(binary_form)
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """What `ssl.SSLSocket.cipher` gives: the cipher's name, the protocol, the secret's bits."""
+        with self._lock:
+            return self._tls.cipher()
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What another connection may resume; TLS 1.3 has it only when the peer has sent a ticket."""
+        with self._lock:
+            return self._tls.session
+
+
+class TLSTransport(_Secured):
+    """A TLS socket. It must have been made with ``suppress_ragged_eofs=False``, so that an end without close_notify can
+    be told."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock, sock)
+        self._ssl = sock
         # OpenSSL wants a send that would block repeated with the same bytes: they are kept here, and count as
         # sent.
         self._stuck = b""
@@ -288,11 +325,6 @@ class TLSTransport(Transport):
                 return sent  # what is out is out: the next call tells of the failure
         return taken or None
 
-    can_sendfile = False
-
-    def splice_to(self, file: BinaryIO) -> None:
-        return None  # what comes from the socket is not the content
-
     @property
     def pending(self) -> bool:  # type: ignore[override]
         with self._lock:
@@ -310,17 +342,123 @@ class TLSTransport(Transport):
         finally:
             self.drop()
 
-    def peer_certificate(self, binary_form: bool) -> dict[str, Any] | bytes | None:
-        """What `ssl.SSLSocket.getpeercert` gives."""
+
+class NestedTLSTransport(_Secured):
+    """TLS inside the stream of another transport, that to a proxy. *tls* reads from *incoming* and writes to
+    *outgoing*, which are filled and emptied here."""
+
+    def __init__(self, inner: Transport, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        super().__init__(inner.socket, tls)
+        self._inner = self.carrier = inner
+        self._object = tls
+        self._incoming, self._outgoing = incoming, outgoing
+        self._buffer = bytearray(2 * TLS_RECORD)
+        self._stuck = b""  # as OpenSSL wants it repeated
+        self._records = b""  # that the inner transport has not taken
+        self._incomplete = True  # what is in `incoming` is not a whole record
+
+    def shake(self) -> int:
+        """Carry the messages of a handshake; returns what to wait for before it can go on, 0: nothing."""
+        wants = self.push()
+        return 0 if self._pull() else wants | self.receive_wants
+
+    def push(self) -> int:
+        """Send what is to be sent; returns what to wait for in order to go on, 0: all of it is sent."""
+        inner = self._inner
+        if self._stuck:
+            try:
+                self._object.write(self._stuck)
+                self._stuck = b""
+            except ssl.SSLWantReadError:
+                self.send_wants = inner.receive_wants
+                return self.send_wants
+        while records := self._records or self._outgoing.read():
+            self._records = records
+            taken = inner.try_send(records)
+            if taken is None:
+                self.send_wants = inner.send_wants
+                return self.send_wants
+            self._records = records[taken:]
+        if inner.stuck:
+            inner.try_send(b"")
+            self.send_wants = inner.send_wants
+            return self.send_wants if inner.stuck else 0
+        return 0
+
+    def _pull(self) -> bool:
+        """Receive records, or their end; False: nothing is there yet."""
+        count = self._inner.try_receive_into(self._buffer)
+        if count is None:
+            self.receive_wants = self._inner.receive_wants
+            return False
+        if count:
+            self._incoming.write(memoryview(self._buffer)[:count])
+        else:
+            self._incoming.write_eof()
+        return True
+
+    def try_receive_into(self, buffer: WriteableBuffer, size: int = 0) -> int | None:
+        with self._lock, memoryview(buffer) as view:
+            while True:
+                try:
+                    self._incomplete = False
+                    count = int(self._object.read(size or view.nbytes, view))
+                    if count == 0:
+                        self.clean = self.clean and not self._ends_alike
+                    return count
+                except ssl.SSLWantReadError:
+                    self._incomplete = True
+                except ssl.SSLZeroReturnError:
+                    return 0
+                except ssl.SSLEOFError:
+                    self.clean = False
+                    return 0
+                finally:
+                    if self._outgoing.pending:
+                        with contextlib.suppress(OSError):  # the next to send meets it
+                            self.push()
+                if not self._pull():
+                    return None
+
+    def try_send(self, data: ReadableBuffer) -> int | None:
+        with self._lock, memoryview(data) as view:
+            taken = sent = 0
+            try:
+                while not self.push() and taken < min(view.nbytes, SENT_AT_ONCE):
+                    sent = taken
+                    record = view[taken : taken + TLS_RECORD]
+                    taken += record.nbytes
+                    self._stuck = bytes(record)
+            except OSError:
+                if not sent:
+                    raise
+                return sent  # what is out is out: the next call tells of the failure
+        return taken or None
+
+    @property
+    def pending(self) -> bool:  # type: ignore[override]
         with self._lock:
-            return self._ssl.getpeercert(binary_form)
+            waits = self._incoming.pending > 0 and not self._incomplete
+            return waits or self._object.pending() > 0 or self._inner.pending
 
-    def cipher(self) -> tuple[str, str, int] | None:
-        """What `ssl.SSLSocket.cipher` gives: the cipher's name, the protocol, the secret's bits."""
-        with self._lock:
-            return self._ssl.cipher()
+    @property
+    def stuck(self) -> bool:  # type: ignore[override]
+        return bool(self._stuck or self._records or self._outgoing.pending or self._inner.stuck)
 
+    def detach(self) -> socket.socket:
+        raise StateError("TLS inside the TLS of a proxy has no socket to hand over")
 
-def open_transport(sock: socket.socket) -> Transport:
-    """The transport over a connected socket."""
-    return TLSTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
+    def close(self) -> None:
+        """Send close_notify to the peer and to the proxy, without waiting for theirs, and close the socket."""
+        try:
+            with self._lock, contextlib.suppress(OSError, ValueError):
+                self._object.unwrap()
+            with self._lock, contextlib.suppress(OSError, ValueError):
+                self.push()
+        finally:
+            self.fd = -1
+            self._inner.close()
+
+    def drop(self) -> None:
+        super().drop()
+        self._inner.drop()

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from functools import partial
 
 from httpio.aio import Feed, watch_of
-from httpio.bulk.engine import Engine, Lane, task_of
+from httpio.bulk.engine import Engine, Lane, ProxyFor, Settings, task_of
 from httpio.bulk.report import Result
 from httpio.headers import FieldsLike
-from httpio.messages import Request
+from httpio.messages import Limits, Request
+from httpio.proxies import ProxyLike
 from httpio.watching import Waiter, Watch
 from httpio.window import refuse_one
 
@@ -29,6 +30,9 @@ def afetch(
     timeout: float | None = 60,
     connect_timeout: float | None = 30,
     body_limit: int = 64 * 1024 * 1024,
+    proxy: ProxyLike | ProxyFor = None,
+    decode: bool = False,
+    limits: Limits | None = None,
 ) -> AsyncGenerator[Result, None]:
     """As `fetch`, for ``async for``. *items* may be an asynchronous iterable, too: a task of its own draws from it,
     at most some 4,000 items ahead of what is sent. An origin that could not be connected to, twice, is not tried again.
@@ -38,7 +42,8 @@ def afetch(
     """
     feed = Feed(items) if isinstance(items, AsyncIterable) else None
     tasks = map(task_of, refuse_one(items) if feed is None else feed)  # type: ignore[arg-type]
-    return _run(Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit), feed)
+    settings = Settings(headers, ssl_context, timeout, connect_timeout, body_limit, proxy, decode, limits)
+    return _run(Engine(tasks, None, settings), feed)
 
 
 async def _run(engine: Engine, feed: Feed[str | Request] | None) -> AsyncGenerator[Result, None]:

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from httpio.bulk.report import Result
 from httpio.bulk.sinks import FolderSink
-from httpio.dial import default_context
-from httpio.endpoint import Target, Times
+from httpio.content import accept_encoding
+from httpio.decoding import decode_collected
+from httpio.endpoint import Times
 from httpio.exceptions import HTTPError, InvalidURL, UnsupportedResponse
 from httpio.headers import FieldsLike, encode_fields
 from httpio.link import BUFFER_SIZE, Link
-from httpio.messages import Lenient, Limits, Request
+from httpio.messages import HTTPResponse, Lenient, Limits, Request
 from httpio.pipelining import Outcome, Pipeline
+from httpio.proxies import Proxy, ProxyLike
+from httpio.reaching import Target
+from httpio.tls import default_context
 from httpio.urls import Origin, split_url
 from httpio.version import VERSION
 from httpio.waiting import PollNeeded, Step, wait_any
@@ -44,6 +49,10 @@ STREAMED = 1024 * 1024
 CONNECT_ATTEMPTS = 2
 
 
+ProxyFor: TypeAlias = Callable[[str], ProxyLike]
+"""What gives the proxy for the URL of an origin."""
+
+
 class Job(NamedTuple):
     """One object to fetch."""
 
@@ -52,6 +61,26 @@ class Job(NamedTuple):
     """A request target, or a Request whose path is one."""
     name: str | None = None
     """What the sink is to call the object."""
+
+
+class Settings(NamedTuple):
+    """What `fetch` and its like are asked for; see there."""
+
+    headers: FieldsLike
+    ssl_context: ssl.SSLContext | None
+    timeout: float | None
+    connect_timeout: float | None
+    body_limit: int
+    proxy: ProxyLike | ProxyFor
+    decode: bool
+    limits: Limits | None
+
+
+class _Encoded(NamedTuple):
+    """A result whose content is still to be decoded."""
+
+    result: Result
+    response: HTTPResponse
 
 
 class Task(NamedTuple):
@@ -69,19 +98,24 @@ def fetch(
     timeout: float | None = 60,
     connect_timeout: float | None = 30,
     body_limit: int = 64 * 1024 * 1024,
+    proxy: ProxyLike | ProxyFor = None,
+    decode: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[Result]:
     """Fetch many objects into memory; yields a `Result` for each, in order for each origin.
 
     *items*: URLs (a str is a GET), or `Request` with a URL for its path, drawn lazily. *headers*: fields
     sent with every request. *ssl_context*: for https; None: verified against the system's certificate
     authorities. *timeout*: seconds without progress, *connect_timeout*: seconds for connecting; None: no
-    limit. *body_limit*: bytes of the largest body that is accepted.
+    limit. *body_limit*: bytes of the largest body that is accepted. *proxy*: as for `HTTPConnection`, or a
+    function that is given the URL of each origin, such as `environment_proxy`. *decode*: ask for content
+    codings, and undo them; *body_limit* is then for the content. *limits*: what responses are held to.
 
     What goes wrong with one object is the `error` of its result. A status outside 200 to 299 is a result
-    like others. Raises ValueError or TypeError for bad *headers*, and what *items* raises.
+    like others. Raises ValueError or TypeError for bad *headers* or a bad *proxy*, and what *items* raises.
     """
-    tasks = map(task_of, refuse_one(items))
-    return _run(Engine(tasks, None, headers, ssl_context, timeout, connect_timeout, body_limit))
+    settings = Settings(headers, ssl_context, timeout, connect_timeout, body_limit, proxy, decode, limits)
+    return _run(Engine(map(task_of, refuse_one(items)), None, settings))
 
 
 def transfer(
@@ -93,6 +127,9 @@ def transfer(
     timeout: float | None = 60,
     connect_timeout: float | None = 30,
     body_limit: int = 64 * 1024 * 1024,
+    proxy: ProxyLike | ProxyFor = None,
+    decode: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[Result]:
     """The same for jobs that have been taken apart already, each a `Job`.
 
@@ -100,8 +137,8 @@ def transfer(
     large, and `Result.path` says where; what the sink raises as OSError is the error of that object.
     """
     limit = body_limit if sink is None else min(body_limit, STREAMED)
-    tasks = (Task(job, job) for job in jobs)
-    return _run(Engine(tasks, sink, headers, ssl_context, timeout, connect_timeout, limit))
+    settings = Settings(headers, ssl_context, timeout, connect_timeout, limit, proxy, decode, limits)
+    return _run(Engine((Task(job, job) for job in jobs), sink, settings))
 
 
 def _run(engine: Engine) -> Iterator[Result]:
@@ -183,26 +220,23 @@ class Engine:
         self,
         tasks: Iterator[Task | Result],
         sink: FolderSink | None,
-        headers: FieldsLike,
-        ssl_context: ssl.SSLContext | None,
-        timeout: float | None,
-        connect_timeout: float | None,
-        body_limit: int,
+        settings: Settings,
     ) -> None:
         self._tasks = tasks
         self._exhausted = False
         self._failure: Exception | None = None
         self._sink = sink
-        self._fields = encode_fields(headers)
-        self._ssl_context = ssl_context
-        self._timeouts = (timeout, connect_timeout)
-        self._body_limit = body_limit
+        self._settings = settings
+        self._fields = encode_fields(settings.headers)
+        self._ssl_context = settings.ssl_context
+        self._proxy = settings.proxy if callable(settings.proxy) else Proxy.of(settings.proxy)
+        self._limits = Limits() if settings.limits is None else settings.limits
         self._lanes: dict[Origin, Lane] = {}
         self._refused = 0  # of them
         self._waiting: deque[Lane] = deque()  # lanes that have tasks and no place yet
         self.active: list[Lane] = []
         """The lanes that are served."""
-        self._results: deque[Result] = deque()
+        self._results: deque[Result | _Encoded] = deque()
         self.queued = 0
         self.queued_bodies = 0
         """Bytes of the bodies in them."""
@@ -253,7 +287,23 @@ class Engine:
     def take_results(self) -> Iterator[Result]:
         """What is there to hand out."""
         while self._results:
-            yield self._results.popleft()
+            result = self._results.popleft()
+            yield self._decode(result) if isinstance(result, _Encoded) else result
+
+    def _decode(self, encoded: _Encoded) -> Result:
+        """The result with its content decoded: late, so that what has grown does not pile up."""
+        result, response = encoded
+        limits, most = self._limits, self._settings.body_limit
+        content: bytes | None = None
+        error: HTTPError | None = None
+        try:
+            content = decode_collected(response, result.content or b"", limits, min(most, limits.max_decoded))
+            if content is None:
+                shown = f"body_limit, {most}" if most <= limits.max_decoded else f"max_decoded, {limits.max_decoded}"
+                error = UnsupportedResponse(f"the decoded body is longer than {shown} bytes", where="in body")
+        except HTTPError as exc:
+            error = exc
+        return result._replace(content=content, error=error)
 
     def check(self) -> None:
         """Raises what the caller's iterable raised."""
@@ -327,7 +377,8 @@ class Engine:
                 self._ssl_context = default_context()
             context = self._ssl_context
         given = {name for _, name, _ in self._fields}
-        own = encode_fields({"Host": origin.field, "Accept-Encoding": "identity", "User-Agent": f"httpio/{VERSION}"})
+        codings = accept_encoding() if self._settings.decode else "identity"
+        own = encode_fields({"Host": origin.field, "Accept-Encoding": codings, "User-Agent": f"httpio/{VERSION}"})
         target = Target(
             host=origin.host,
             port=origin.port,
@@ -336,14 +387,21 @@ class Engine:
             unix_socket=None,
             source_address=None,
             socket_options=(),
-            limits=Limits(),
+            limits=self._limits,
             lenient=Lenient(0),
         )
-        timeout, connect_timeout = self._timeouts
+        error: Exception | None = None
+        try:
+            proxy = Proxy.of(self._proxy(str(origin))) if callable(self._proxy) else self._proxy
+            target = replace(target, proxy=proxy)
+        except (TypeError, ValueError) as exc:  # no way to this origin; there may be one to others
+            error = exc
+            self._refused += 1
+        settings = self._settings
+        link = Link(target, Times(settings.timeout or None, settings.connect_timeout or None))
         backlog = _LaneBacklog(self)
-        lane = backlog.lane = Lane(
-            origin, Link(target, Times(timeout or None, connect_timeout or None)), backlog, self._body_limit
-        )
+        lane = backlog.lane = Lane(origin, link, backlog, settings.body_limit)
+        lane.error = error
         return lane
 
     # -- one lane --
@@ -383,17 +441,24 @@ class Engine:
         path: Path | None = None
         error: Exception | None = None
         content = response.body if self._sink is None else None
-        if sink is not None and response.body is not None:
+        encoded = self._settings.decode and response.body != b"" and response.headers["Content-Encoding"] is not None
+        if sink is not None and response.body is not None and not encoded:
             try:
                 path = sink.store(job.name or "", response.body)
             except OSError as exc:
                 error = exc
         elif sink is not None:
-            lane.pipeline.read_next(response)
+            if response.body is None:
+                lane.pipeline.read_next(response)
+            if encoded:
+                lane.link.begin_decoding(response, response.body)
+            decoding = lane.link.decoding
             saved = yield from self._co_save(sink, job, lane.link)
+            lane.link.stop_decoding()
             if isinstance(saved, Exception):
                 error = saved
                 cut = isinstance(error, HTTPError) and not isinstance(error, UnsupportedResponse)
+                cut = cut and not (decoding is not None and decoding.failed)  # it would be the same again
                 if cut and lane.pipeline.repeat():
                     return
                 if cut:
@@ -401,12 +466,13 @@ class Engine:
             else:
                 path = saved
         elif response.body is None and self._sink is None:
-            reason = f"the body is longer than body_limit, {self._body_limit} bytes"
+            reason = f"the body is longer than body_limit, {self._settings.body_limit} bytes"
             if response.framing == "unframed":
                 reason = "nothing says where the body ends"
             error = UnsupportedResponse(reason, expected=response.length)
         lane.out.popleft()
-        self._results.append(Result(item, response.status, response.headers, content, path, error, attempts))
+        result = Result(item, response.status, response.headers, content, path, error, attempts)
+        self._results.append(_Encoded(result, response) if encoded and content else result)
 
     @staticmethod
     def _co_save(sink: FolderSink, job: Job, link: Link) -> Step[Path | Exception]:

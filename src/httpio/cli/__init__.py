@@ -16,7 +16,8 @@ lines and lines that start with # are passed over. Without NAME, an object is
 named by the path of its URL; with several servers, the host is its first
 folder. A file gets its name only when it is complete. One line of summary goes
 to standard output, one line per failure to standard error. TLS certificates
-are always verified; --cacert names authorities of your own.
+are always verified; --cacert names authorities of your own. The proxies that
+the environment names are used with --proxy-from-environment only.
 
 Exit status: 0 all objects are complete; 1 some failed; 2 wrong usage, a bad
 list, or a folder that cannot be written to (nothing was transferred);
@@ -41,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder=options.directory,
             headers=options.header,
             cacert=options.cacert,
+            cert=options.cert,
+            key=options.key,
+            proxy=options.proxy,
+            environment=options.proxy_from_environment,
+            compressed=options.compressed,
             timeout=options.timeout,
             connect_timeout=options.connect_timeout,
             quiet=options.quiet,
@@ -78,6 +84,21 @@ def _parser() -> argparse.ArgumentParser:
         "keeps secrets out of the process list; may be repeated",
     )
     add("--cacert", metavar="FILE", help="trust the authorities in FILE (PEM) instead of the system's")
+    add("--cert", metavar="FILE", help="show the client certificate in FILE (PEM) to https servers")
+    add("--key", metavar="FILE", help="its private key, where that is not in the same file")
+    ways = command.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="go through this proxy: http://, https://, socks5:// or socks5h://, [USER:PASSWORD@]HOST[:PORT]",
+    )
+    ways.add_argument(
+        "--proxy-from-environment",
+        action="store_true",
+        help="go through the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name, which keeps a "
+        "password out of the process list",
+    )
+    add("--compressed", action="store_true", help="ask for compressed content, and store it decoded")
     add(
         "--timeout",
         metavar="SECONDS",

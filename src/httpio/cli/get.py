@@ -15,9 +15,11 @@ from httpio.bulk.names import Listing
 from httpio.bulk.report import Result, Summary
 from httpio.bulk.sinks import FolderSink
 from httpio.cli.progress import Progress
-from httpio.dial import default_context
-from httpio.exceptions import HTTPError
+from httpio.exceptions import HTTPError, InvalidURL
 from httpio.headers import encode_fields
+from httpio.proxies import Proxy, environment_proxy
+from httpio.tls import default_context
+from httpio.tunnel import load_socks
 
 __all__ = ["run"]
 
@@ -38,6 +40,11 @@ def run(
     folder: str,
     headers: Sequence[str],
     cacert: str | None,
+    cert: str | None,
+    key: str | None,
+    proxy: str | None,
+    environment: bool,
+    compressed: bool,
     timeout: float,
     connect_timeout: float,
     quiet: bool,
@@ -45,13 +52,17 @@ def run(
 ) -> int:
     """Fetch *urls*, or those in the file *listing*, into *folder*; returns the exit status.
 
-    *headers*: ``Name: value``, or ``@FILE``. *cacert*: a PEM file. Failures go to standard error; unless
-    *quiet*, one line of summary goes to standard output.
+    *headers*: ``Name: value``, or ``@FILE``. *cacert*, *cert*, *key*: PEM files. *proxy*: its URL; *environment*: it is
+    named by the environment. *compressed*: ask for content codings, and undo them. Failures go to standard error;
+    unless *quiet*, one line of summary goes to standard output.
     """
     try:
         fields = _fields(headers)
-        context = _context(cacert)
+        context = _context(cacert, cert, key)
+        way = environment_proxy if environment else _proxy(proxy)
         objects = _objects(urls, listing)
+        if environment:
+            _check_environment(objects)
         sink = _sink(folder)
     except _UsageError as exc:
         _complain(str(exc))
@@ -71,6 +82,8 @@ def run(
                 ssl_context=context,
                 timeout=timeout,
                 connect_timeout=connect_timeout,
+                proxy=way,
+                decode=compressed,
             )
             # A generator holds connections, which end here and not when it is collected.
             stack.callback(getattr(results, "close", _nothing))
@@ -116,15 +129,55 @@ def _field_lines(headers: Sequence[str]) -> Iterator[str]:
         yield from filter(None, lines)
 
 
-def _context(cacert: str | None) -> ssl.SSLContext | None:
-    if cacert is None:
+def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    if key is not None and cert is None:
+        raise _UsageError("--key: it goes with a --cert")
+    if cacert is None and cert is None:
         return None
     try:
-        return default_context(cacert)
+        context = default_context(cacert)
     except OSError as exc:
         # ssl.SSLError is an OSError: a file that holds no certificate.
         reason = "it holds no PEM certificate" if isinstance(exc, ssl.SSLError) else _plain(exc)
         raise _UsageError(f"--cacert: cannot use {cacert}: {reason}") from None
+    if cert is not None:
+        try:
+            # Nobody is there to be asked for a password.
+            context.load_cert_chain(cert, key, _no_password)
+        except (OSError, _UsageError) as exc:
+            reason = "they are no certificate and its key, in PEM" if isinstance(exc, ssl.SSLError) else str(exc)
+            if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError):
+                reason = _plain(exc)
+            raise _UsageError(f"--cert: cannot use {cert}{f' and {key}' if key else ''}: {reason}") from None
+    return context
+
+
+def _no_password() -> str:
+    raise _UsageError("the key has a password")
+
+
+def _proxy(url: str | None) -> Proxy | None:
+    try:
+        return None if url is None else _usable(Proxy(url))
+    except (InvalidURL, RuntimeError) as exc:
+        raise _UsageError(f"--proxy: {exc}") from None
+
+
+def _usable(proxy: Proxy) -> Proxy:
+    if proxy.is_socks:
+        load_socks()
+    return proxy
+
+
+def _check_environment(objects: Listing) -> None:
+    """What is wrong with the environment is wrong before anything is transferred."""
+    try:
+        for origin in {entry[0] for entry in objects}:
+            proxy = environment_proxy(str(origin))
+            if proxy is not None:
+                _usable(proxy)
+    except (InvalidURL, RuntimeError) as exc:
+        raise _UsageError(f"--proxy-from-environment: {exc}") from None
 
 
 def _objects(urls: Sequence[str], listing: str | None) -> Listing:

@@ -1,0 +1,173 @@
+"""TLS: what a context is to hold, the handshake as a step, and sessions that are resumed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import ssl
+import traceback
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from httpio.dial import Attempt
+from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, UnsupportedResponse
+from httpio.transport import NestedTLSTransport, TLSTransport, Transport
+from httpio.waiting import POLLIN, POLLOUT, Step
+
+__all__ = ["Resumption", "co_secure", "default_context"]
+
+log = logging.getLogger("httpio.dial")
+
+PROTOCOL = "http/1.1"
+"""The name of HTTP/1.1 for ALPN (RFC 7301 section 6)."""
+
+_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def default_context(
+    cafile: str | os.PathLike[str] | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+    password: str | bytes | Callable[[], str | bytes] | None = None,
+) -> ssl.SSLContext:
+    """A context for a client that verifies its peer, as `ssl.create_default_context` makes it, with TLS 1.2 at least,
+    ALPN ``http/1.1`` (RFC 7301), and no fallback to a certificate's common name (RFC 9110 section 4.3.4).
+
+    *cafile*: certificate authorities to trust (PEM) in place of the system's. *certfile*, *keyfile*, *password*: the
+    client's own certificate, as for `ssl.SSLContext.load_cert_chain`. Raises OSError, of which ssl.SSLError is one, for
+    a file that cannot be read or used.
+    """
+    context = ssl.create_default_context(cafile=cafile)
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    if ssl.HAS_ALPN:
+        context.set_alpn_protocols([PROTOCOL])
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:
+        context.hostname_checks_common_name = False
+    if certfile is not None:
+        context.load_cert_chain(certfile, keyfile, password)
+    return context
+
+
+class Resumption:
+    """What is kept of a connection's TLS for the connection that replaces it (RFC 8446 section 2.2).
+
+    A resumed session is not verified anew. So it is offered only while the context asks for no other verification than
+    when the session was made.
+    """
+
+    def __init__(self) -> None:
+        self._session: ssl.SSLSession | None = None
+        self._verification: tuple[object, ...] = ()
+
+    def keep(self, transport: Transport) -> None:
+        """The connection is about to be closed: keep its session, if it has one."""
+        session = transport.session
+        if session is not None:
+            self._session = session
+
+    def begin(self, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """The session to offer in a handshake that begins now; None: none."""
+        verification = (
+            context.verify_mode,
+            context.check_hostname,
+            context.verify_flags,
+            getattr(context, "hostname_checks_common_name", None),
+        )
+        session, self._session = self._session, None
+        if verification != self._verification:
+            session = None
+        self._verification = verification
+        return session
+
+
+def co_secure(
+    transport: Transport, context: ssl.SSLContext, host: str, attempt: Attempt, resumption: Resumption | None = None
+) -> Step[Transport]:
+    """TLS with *host* over *transport*, which is closed where that fails; returns the transport to use in its place.
+
+    Raises ConnectionTimedOut, ConnectionClosed where the peer goes away or the attempt is aborted, UnsupportedResponse
+    where it chooses another protocol than HTTP/1.1, and ssl's own errors as they are.
+    """
+    began = monotonic()
+    secured = transport
+    try:
+        # SNI has a name without its final dot (RFC 6066 section 3), and an address without its zone.
+        name = host.partition("%")[0].removesuffix(".")
+        session = None if resumption is None else resumption.begin(context)
+        secured, tls = _wrap(transport, context, name, session)
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                mask = POLLIN
+            except ssl.SSLWantWriteError:
+                mask = POLLOUT
+            else:
+                break
+            if isinstance(secured, NestedTLSTransport):
+                mask = secured.shake()
+                if not mask:
+                    continue
+            yield from attempt.co_wait(secured.socket, mask, f"shaking hands with {host}")
+        if isinstance(secured, NestedTLSTransport):
+            yield from _co_send_rest(secured, attempt, host)
+        chosen = tls.selected_alpn_protocol()
+        if chosen not in (None, PROTOCOL):
+            raise UnsupportedResponse(f"the peer chose to speak {chosen} (ALPN), not {PROTOCOL}", where="connecting")
+        attempt.check()
+    except BaseException as exc:
+        secured.drop()
+        transport.drop()
+        _close_lost(exc)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("no TLS with %a: %r (%.3f s)", host, exc, monotonic() - began)
+        if not isinstance(exc, OSError) or isinstance(exc, HTTPError):
+            raise
+        if exc.errno == errno.ETIMEDOUT:
+            raise ConnectionTimedOut("the TLS handshake timed out", where="connecting") from exc
+        # Python says ENOTCONN as an SSLError where the peer had sent something and gone before the handshake began.
+        if isinstance(exc, ssl.SSLError) and not isinstance(exc, _TLS_ENDS) and exc.errno != errno.ENOTCONN:
+            raise
+        raise ConnectionClosed("the peer closed the connection in the TLS handshake", where="connecting") from exc
+    if log.isEnabledFor(logging.DEBUG):
+        resumed = ", resumed" if tls.session_reused else ""
+        cipher = (tls.cipher() or ("",))[0]
+        log.debug("TLS with %a: %s, %s%s (%.3f s)", host, tls.version(), cipher, resumed, monotonic() - began)
+    return secured
+
+
+def _wrap(
+    transport: Transport, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None
+) -> tuple[Transport, ssl.SSLSocket | ssl.SSLObject]:
+    if isinstance(transport, TLSTransport):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inner = context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
+        return NestedTLSTransport(transport, inner, incoming, outgoing), inner
+    tls = context.wrap_socket(
+        transport.socket,
+        server_hostname=name,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+        session=session,
+    )
+    try:
+        return TLSTransport(tls), tls
+    except BaseException:
+        tls.close()
+        raise
+
+
+def _co_send_rest(secured: NestedTLSTransport, attempt: Attempt, host: str) -> Step[None]:
+    """The last message of the handshake is this side's, and may not have gone out yet."""
+    while mask := secured.push():
+        yield from attempt.co_wait(secured.socket, mask, f"shaking hands with {host}")
+
+
+def _close_lost(exc: BaseException) -> None:
+    """Close the socket that a failed `wrap_socket` had taken over: before Python 3.13 it does not."""
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        lost: Any = frame.f_locals.get("self")
+        if isinstance(lost, ssl.SSLSocket):
+            lost.close()
