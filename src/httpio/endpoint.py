@@ -24,7 +24,7 @@ from httpio.messages import HTTPResponse
 from httpio.protocol import Protocol
 from httpio.reaching import Acquaintance, Target, co_reach
 from httpio.trace import TracedTransport, open_trace
-from httpio.transport import Bell, Transport
+from httpio.transport import Bell, Transport, tls_reason
 from httpio.waiting import POLLIN, PollNeeded, Step, waiter
 
 if TYPE_CHECKING:
@@ -299,7 +299,8 @@ class Endpoint:
             self.transport.clean = False  # the system tells once: what ends a body from now on is not the peer's word
         if error.errno == errno.ETIMEDOUT:
             return ConnectionTimedOut("the connection timed out", **facts)
-        return ConnectionClosed("the connection was lost", **facts)
+        reason = tls_reason(error)
+        return ConnectionClosed("the connection was lost" + (f": {reason}" if reason else ""), **facts)
 
     def _check_open(self, protocol: Protocol) -> None:
         """ConnectionClosed where the connection that a step began on has been closed here since."""

@@ -37,8 +37,14 @@ def default_context(
 
     *cafile*: certificate authorities to trust (PEM) in place of the system's. *certfile*, *keyfile*, *password*: the
     client's own certificate, as for `ssl.SSLContext.load_cert_chain`. Raises OSError, of which ssl.SSLError is one, for
-    a file that cannot be read or used.
+    a file that cannot be read or used; ValueError for a key that has a password which is not given, or no certificate.
     """
+    if keyfile is not None and certfile is None:
+        raise ValueError("a keyfile goes with a certfile")
+    for name in (cafile, certfile, keyfile):
+        if name is not None:
+            with open(name, "rb"):  # OpenSSL's errors do not say which file
+                pass
     context = ssl.create_default_context(cafile=cafile)
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     if ssl.HAS_ALPN:
@@ -46,8 +52,13 @@ def default_context(
     if ssl.HAS_NEVER_CHECK_COMMON_NAME:
         context.hostname_checks_common_name = False
     if certfile is not None:
-        context.load_cert_chain(certfile, keyfile, password)
+        context.load_cert_chain(certfile, keyfile, _no_password if password is None else password)
     return context
+
+
+def _no_password() -> str:
+    """In the place of OpenSSL's question on the terminal."""
+    raise ValueError("the key has a password, and none is given")
 
 
 class Resumption:
@@ -59,13 +70,18 @@ class Resumption:
 
     def __init__(self) -> None:
         self._session: ssl.SSLSession | None = None
+        self._offered: ssl.SSLSession | None = None  # to the connection that is there
         self._verification: tuple[object, ...] = ()
 
     def keep(self, transport: Transport) -> None:
         """The connection is about to be closed: keep its session, if it has one."""
-        session = transport.session
-        if session is not None:
-            self._session = session
+        session, offered = transport.session, self._offered
+        cipher = transport.cipher()
+        if session is None or cipher is None:
+            return
+        if cipher[1] == "TLSv1.3" and offered is not None and session.id == offered.id:
+            return  # no new ticket came, and each is offered once (RFC 8446 appendix C.4)
+        self._session = session
 
     def begin(self, context: ssl.SSLContext) -> ssl.SSLSession | None:
         """The session to offer in a handshake that begins now; None: none."""
@@ -74,12 +90,12 @@ class Resumption:
             context.check_hostname,
             context.verify_flags,
             getattr(context, "hostname_checks_common_name", None),
+            context.cert_store_stats()["crl"],
         )
         session, self._session = self._session, None
-        if verification != self._verification:
-            session = None
+        self._offered = session if verification == self._verification else None
         self._verification = verification
-        return session
+        return self._offered
 
 
 def co_secure(

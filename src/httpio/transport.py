@@ -23,7 +23,7 @@ from httpio.waiting import POLLIN, POLLOUT, waiter
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["HANG_UP", "SENT_AT_ONCE", "Bell", "NestedTLSTransport", "TLSTransport", "Transport"]
+__all__ = ["HANG_UP", "SENT_AT_ONCE", "Bell", "NestedTLSTransport", "TLSTransport", "Transport", "tls_reason"]
 
 HANG_UP: int = getattr(select, "POLLRDHUP", 0)
 """For poll: the peer has sent its last byte. 0 where the system does not tell."""
@@ -43,11 +43,27 @@ TLS_RECORD = 16 * 1024
 """The largest plaintext of one record (RFC 8446 section 5.1)."""
 
 
+_TLS_ENDS = (
+    ssl.SSLEOFError,
+    ssl.SSLSyscallError,
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLZeroReturnError,
+)
+
+
 def _address(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except OSError:
         return None
+
+
+def tls_reason(error: BaseException) -> str | None:
+    """What ssl says that has gone wrong, such as an alert; None where it is but an end, or no error of TLS."""
+    if not isinstance(error, ssl.SSLError) or isinstance(error, _TLS_ENDS) or not error.reason:
+        return None
+    return error.reason.lower().replace("_", " ")
 
 
 class Transport:
@@ -243,6 +259,7 @@ class _Secured(Transport):
         # With this option OpenSSL takes every end for a close_notify: how the stream ended cannot be told.
         self._ends_alike = bool(tls.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
         self._lock = threading.Lock()
+        self._alert = False  # the peer has sent a fatal one, or was sent one
 
     can_sendfile = False
 
@@ -261,9 +278,14 @@ class _Secured(Transport):
 
     @property
     def session(self) -> ssl.SSLSession | None:
-        """What another connection may resume; TLS 1.3 has it only when the peer has sent a ticket."""
+        """What another connection may resume: in TLS 1.3 once the peer has sent a ticket, and nothing after a fatal
+        alert (RFC 5246 section 7.2.2)."""
         with self._lock:
-            return self._tls.session
+            return None if self._alert else self._tls.session
+
+    def _note(self, error: OSError) -> None:
+        """What OpenSSL or the system says of the connection."""
+        self._alert = self._alert or tls_reason(error) is not None
 
 
 class TLSTransport(_Secured):
@@ -294,6 +316,9 @@ class TLSTransport(_Secured):
             except ssl.SSLEOFError:
                 self.clean = False
                 return 0
+            except OSError as exc:
+                self._note(exc)
+                raise
         return None
 
     def try_send(self, data: ReadableBuffer) -> int | None:
@@ -318,6 +343,7 @@ class TLSTransport(_Secured):
             except ssl.SSLWantReadError:
                 self.send_wants = POLLIN
             except OSError as exc:
+                self._note(exc)
                 self._stuck = b""
                 self._failure = exc
                 if not sent:
@@ -413,6 +439,9 @@ class NestedTLSTransport(_Secured):
                 except ssl.SSLEOFError:
                     self.clean = False
                     return 0
+                except OSError as exc:
+                    self._note(exc)
+                    raise
                 finally:
                     if self._outgoing.pending:
                         with contextlib.suppress(OSError):  # the next to send meets it
@@ -429,7 +458,8 @@ class NestedTLSTransport(_Secured):
                     record = view[taken : taken + TLS_RECORD]
                     taken += record.nbytes
                     self._stuck = bytes(record)
-            except OSError:
+            except OSError as exc:
+                self._note(exc)
                 if not sent:
                     raise
                 return sent  # what is out is out: the next call tells of the failure

@@ -142,23 +142,23 @@ class Tunnel:
         if answer[1]:
             reason = _REFUSALS.get(answer[1], f"code {answer[1]}")
             raise ProxyError(f"the proxy {proxy} does not connect to {host} port {port}: {reason}")
-        if answer[3] == 3:
-            answer += yield from self._co_exactly(1)
-        size = {1: 4, 3: answer[-1], 4: 16}.get(answer[3], 0)
-        answer += yield from self._co_exactly(size + 2)
-        self._read(talk, answer)
+        if answer[3] not in (1, 3, 4):
+            raise self._no_socks(answer)
+        size = 4 if answer[3] == 1 else 16 if answer[3] == 4 else (yield from self._co_exactly(1))[0]
+        yield from self._co_exactly(size + 2)  # the proxy's own address
 
     def _co_ask(self, talk: Any, request: Any, version: int) -> Step[Any]:
         """Send what has an answer of two bytes; returns that."""
         talk.send(request)
         yield from self._co_send(talk.data_to_send())
-        return self._read(talk, (yield from self._co_exactly(2, version)))
-
-    def _read(self, talk: Any, data: bytes) -> Any:
+        answer = yield from self._co_exactly(2, version)
         try:
-            return talk.receive_data(data)
-        except Exception as exc:  # socksio's own, and what Python says of bytes that make no sense
-            raise InvalidResponse(f"the proxy {self._proxy} does not speak SOCKS5: {quote(data)}") from exc
+            return talk.receive_data(answer)
+        except Exception as exc:  # socksio's own
+            raise self._no_socks(answer) from exc
+
+    def _no_socks(self, data: bytes) -> InvalidResponse:
+        return InvalidResponse(f"the proxy {self._proxy} does not speak SOCKS5: {quote(data)}")
 
     def _co_exactly(self, size: int, version: int | None = None) -> Step[bytes]:
         """So many bytes, the first of which is *version*."""
@@ -169,7 +169,7 @@ class Tunnel:
             if not count:
                 raise self._closed()
             if version is not None and data[0] != version:
-                raise InvalidResponse(f"the proxy {self._proxy} does not speak SOCKS5: {quote(bytes(data[:count]))}")
+                raise self._no_socks(bytes(data[:count]))
             here += count
         return bytes(data)
 

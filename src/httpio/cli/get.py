@@ -138,22 +138,16 @@ def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLCo
         context = default_context(cacert)
     except OSError as exc:
         # ssl.SSLError is an OSError: a file that holds no certificate.
-        reason = "it holds no PEM certificate" if isinstance(exc, ssl.SSLError) else _plain(exc)
-        raise _UsageError(f"--cacert: cannot use {cacert}: {reason}") from None
-    if cert is not None:
-        try:
-            # Nobody is there to be asked for a password.
-            context.load_cert_chain(cert, key, _no_password)
-        except (OSError, _UsageError) as exc:
-            reason = "they are no certificate and its key, in PEM" if isinstance(exc, ssl.SSLError) else str(exc)
-            if isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError):
-                reason = _plain(exc)
-            raise _UsageError(f"--cert: cannot use {cert}{f' and {key}' if key else ''}: {reason}") from None
-    return context
-
-
-def _no_password() -> str:
-    raise _UsageError("the key has a password")
+        reason = f"{cacert} holds no PEM certificate" if isinstance(exc, ssl.SSLError) else _plain(exc)
+        raise _UsageError(f"--cacert: {reason}") from None
+    if cert is None:
+        return context
+    try:
+        return default_context(cacert, cert, key)
+    except (OSError, ValueError) as exc:
+        files = f"{cert} and {key} are" if key else f"{cert} is"
+        reason = f"{files} no certificate and its key, in PEM" if isinstance(exc, ssl.SSLError) else _plain(exc)
+        raise _UsageError(f"--cert: {reason}") from None
 
 
 def _proxy(url: str | None) -> Proxy | None:
