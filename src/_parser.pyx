@@ -217,6 +217,11 @@ cdef class ResponseParser:
         return self.body_size
 
     @property
+    def expected(self):
+        """Bytes of the body under way by its Content-Length; None: there is none, or nothing says."""
+        return self.response.length if self.response is not None else None
+
+    @property
     def interim_responses(self):
         """The interim responses that came so far for the oldest outstanding request, as a tuple."""
         return tuple(self.interim)
@@ -479,6 +484,8 @@ cdef class ResponseParser:
                 return p
             self.message = self.consumed + (p - self.input)
             llhttp_reset(&s.http)
+            # In a 2xx to CONNECT neither means anything (RFC 9110 section 9.3.6). Else `decide_framing` refuses both.
+            llhttp_set_lenient_chunked_length(&s.http, self.requests.oldest_fact() & IS_CONNECT != 0)
             self.begin_section(p, self.max_headers, False)
         else:
             s.base = p

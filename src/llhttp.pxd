@@ -46,6 +46,7 @@ cdef extern from "llhttp.h" nogil:
     llhttp_errno_t llhttp_execute(llhttp_t*, const char* data, size_t length)
     const char* llhttp_get_error_pos(const llhttp_t*)
     const char* llhttp_get_error_reason(const llhttp_t*)
+    void llhttp_set_lenient_chunked_length(llhttp_t*, int)
     void llhttp_set_lenient_headers(llhttp_t*, int)
     void llhttp_set_lenient_version(llhttp_t*, int)
     void llhttp_set_lenient_optional_cr_before_lf(llhttp_t*, int)

@@ -438,6 +438,35 @@ class TestReading:
         assert parser.eof() == []
         assert response.complete_by is None
 
+    @pytest.mark.parametrize("limit", [-1, 100])
+    def test_what_a_body_is_to_have(self, limit):
+        parser = make(0, 0, limit=limit)
+        assert parser.expected is None
+        put(parser, OK + b"Content-Length: 10\r\n\r\n12345")
+        assert (parser.received, parser.expected) == (5, 10)
+        put(parser, b"67890")
+        read_all(parser)
+        assert parser.expected is None
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            (b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"),
+            (b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n"),
+        ],
+    )
+    def test_both_framings_in_an_answer_to_connect(self, fields):
+        """They mean nothing where a tunnel is opened, and are refused where it is not."""
+        for status, good in ((b"200", True), (b"407", False)):
+            parser = make(IS_CONNECT)
+            answer = b"HTTP/1.1 " + status + b" X\r\n" + b"".join(fields) + b"\r\n"
+            if good:
+                (response,) = put(parser, answer + b"peer")
+                assert (response.framing, parser.leftover()) == ("tunnel", b"peer")
+            else:
+                with pytest.raises(InvalidResponse, match="both Transfer-Encoding and Content-Length"):
+                    put(parser, answer)
+
     def test_received_counts_this_body_only(self):
         parser = make(0, 0)
         assert parser.received == 0

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from httpio.exceptions import InvalidResponse, UnsupportedResponse, quote
+from httpio.exceptions import HTTPError, InvalidResponse, StateError, UnsupportedResponse, quote
 from httpio.messages import Limits
 
 __all__ = ["Decoder", "accept_encoding", "codings_of"]
@@ -138,8 +138,11 @@ class _Coding:
     def _behind(self) -> InvalidResponse:
         return _invalid(f"bytes follow the end of the {self.name} data")
 
-    def _bad(self, reason: Exception) -> InvalidResponse:
-        return _invalid(f"the {self.name} data is not valid: {reason}")
+    def _bad(self, reason: Exception) -> Exception:
+        text = str(reason)
+        if text.startswith("Error -4 ") or "not enough memory" in text:  # zlib's words, and zstd's; brotli says nothing
+            return MemoryError(text)
+        return _invalid(f"the {self.name} data is not valid: {text}")
 
 
 class _Zlib(_Coding):
@@ -303,7 +306,7 @@ class Decoder:
         self._at = 0
         self._fed = 0
         self._finished = False
-        self._failure = ""
+        self._failure: tuple[type[HTTPError], str] | None = None
 
     @property
     def wants_input(self) -> bool:
@@ -320,7 +323,7 @@ class Decoder:
     @property
     def _empty(self) -> bool:
         """Nothing is left to read, and nothing has failed."""
-        if self._failure or self._at < len(self._data):
+        if self._failure is not None or self._at < len(self._data):
             return False
         return all(coding.idle for coding in self._chain)
 
@@ -338,17 +341,27 @@ class Decoder:
         """At most *size* decoded bytes; b"" when `wants_input` or `ended`.
 
         Raises InvalidResponse, now and at every later call, when the data is not what the label says, is cut short,
-        goes on behind its end, or grows by more than max_ratio.
+        goes on behind its end, or grows by more than max_ratio. What interrupts it, MemoryError too, passes through,
+        and every later call raises StateError.
         """
-        if self._failure:
-            raise _invalid(self._failure)
-        if size <= 0:
-            return b""
-        try:
-            return self._pull(len(self._chain), size)
-        except InvalidResponse as exc:
-            self._failure = str(exc)
-            raise
+        failure = self._failure
+        if failure is None:
+            try:
+                return self._pull(len(self._chain), size) if size > 0 else b""
+            except InvalidResponse as exc:
+                failure = self._fail(InvalidResponse, str(exc))
+            except BaseException:
+                self._fail(StateError, "reading was interrupted, and what had been decoded is lost")
+                raise
+        # Not the one that was caught: its traceback would hold what the libraries hold.
+        kind, text = failure
+        raise kind(text, where="in body")
+
+    def _fail(self, kind: type[HTTPError], text: str) -> tuple[type[HTTPError], str]:
+        self._failure = (kind, text)
+        self._chain = []
+        self._data = b""
+        return self._failure
 
     def _pull(self, depth: int, size: int) -> bytes:
         """At most *size* bytes with the first *depth* of the chain undone; b"": more input is needed, or this is the

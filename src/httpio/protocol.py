@@ -410,10 +410,9 @@ class Protocol:
         """The facts that every error of a connection carries, as keyword arguments of `HTTPError`."""
         parser = self.receiving.parser
         in_body = parser.progress == "in body"
-        response = parser.open
         return {
             "where": where or self.where(),
             "received": parser.received if in_body else None,
-            "expected": response.length if response is not None else None,
+            "expected": parser.expected,
             "outstanding": self.unanswered(),
         }

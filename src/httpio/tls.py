@@ -142,11 +142,11 @@ def co_secure(
         if not isinstance(exc, OSError) or isinstance(exc, HTTPError):
             raise
         if exc.errno == errno.ETIMEDOUT:
-            raise ConnectionTimedOut("the TLS handshake timed out", where="connecting") from exc
+            raise ConnectionTimedOut(f"the TLS handshake with {host} timed out", where="connecting") from exc
         # Python says ENOTCONN as an SSLError where the peer had sent something and gone before the handshake began.
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, _TLS_ENDS) and exc.errno != errno.ENOTCONN:
             raise
-        raise ConnectionClosed("the peer closed the connection in the TLS handshake", where="connecting") from exc
+        raise ConnectionClosed(f"{host} closed the connection in the TLS handshake", where="connecting") from exc
     if log.isEnabledFor(logging.DEBUG):
         resumed = ", resumed" if tls.session_reused else ""
         cipher = (tls.cipher() or ("",))[0]

@@ -61,7 +61,7 @@ def _address(ask: Callable[[], Any]) -> Any:
 
 def tls_reason(error: BaseException) -> str | None:
     """What ssl says that has gone wrong, such as an alert; None where it is but an end, or no error of TLS."""
-    if not isinstance(error, ssl.SSLError) or isinstance(error, _TLS_ENDS) or not error.reason:
+    if not isinstance(error, ssl.SSLError) or isinstance(error, _TLS_ENDS) or not getattr(error, "reason", None):
         return None
     return error.reason.lower().replace("_", " ")
 

@@ -8,7 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from httpio.dial import Attempt
-from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, InvalidResponse, ProxyError, quote
+from httpio.exceptions import (
+    ConnectionClosed,
+    ConnectionTimedOut,
+    HTTPError,
+    InvalidResponse,
+    ProxyError,
+    UnsupportedResponse,
+    quote,
+)
 from httpio.headers import encode_fields
 from httpio.messages import HTTPResponse, Lenient, Limits, Request
 from httpio.protocol import Protocol
@@ -42,8 +50,9 @@ class Tunnel:
                 yield from self._co_socks(host, port)
             else:
                 yield from self._co_connect(host, port, limits, lenient)
-        except HTTPError as exc:
-            exc.where = "connecting"
+        except (InvalidResponse, UnsupportedResponse) as exc:
+            raise type(exc)(f"the proxy {self._proxy} gives no valid answer: {exc}", where="connecting") from exc
+        except HTTPError:
             raise
         except OSError as exc:
             if exc.errno == errno.ETIMEDOUT:
@@ -91,7 +100,7 @@ class Tunnel:
         response = responses[0]
         if response.framing == "tunnel":
             if parser.leftover():
-                raise InvalidResponse(f"the proxy {self._proxy} sent bytes behind its answer, where the peer's begin")
+                raise InvalidResponse("bytes follow it, where the peer's would begin")
             return
         yield from self._co_keep_body(protocol, response)
         what = f"{response.status} {quote(response.reason)}"
@@ -158,7 +167,7 @@ class Tunnel:
             raise self._no_socks(answer) from exc
 
     def _no_socks(self, data: bytes) -> InvalidResponse:
-        return InvalidResponse(f"the proxy {self._proxy} does not speak SOCKS5: {quote(data)}")
+        return InvalidResponse(f"{quote(data)} is not SOCKS5")
 
     def _co_exactly(self, size: int, version: int | None = None) -> Step[bytes]:
         """So many bytes, the first of which is *version*."""
