@@ -23,7 +23,7 @@ class Decoding:
         self.whole = False
         """That is all of it."""
         self._decoder: Decoder | None = None
-        self._failure: HTTPError | None = None
+        self._failure: tuple[type[HTTPError], str] | None = None  # no error, whose traceback would hold the content
         codings = codings_of(response.headers.get_all("Content-Encoding") or ())
         self.needed = bool(codings)
         """Whether there is anything to undo."""
@@ -32,7 +32,7 @@ class Decoding:
                 raise UnsupportedResponse("a part of what is encoded cannot be decoded (206, with Content-Encoding)")
             self._decoder = Decoder(codings, limits)
         except UnsupportedResponse as exc:
-            self._fail(exc)
+            self._failure = type(exc), str(exc)
 
     @property
     def ended(self) -> bool:
@@ -57,28 +57,25 @@ class Decoding:
         Raises UnsupportedResponse for codings that are not known here, InvalidResponse for content that is not what
         they say; each call does so again.
         """
-        if self._failure is not None:
-            raise self._failure
-        assert self._decoder is not None
-        try:
-            return self._decoder.read(size)
-        except HTTPError as exc:
-            self._fail(exc)
-            raise
-        except BaseException:
-            self.interrupt()
-            raise
+        if self._failure is None:
+            assert self._decoder is not None
+            try:
+                return self._decoder.read(size)
+            except HTTPError as exc:
+                self._failure = type(exc), str(exc)
+            except BaseException:
+                self.interrupt()
+                raise
+        raise self._error(*self._failure)
 
     def interrupt(self) -> None:
         """A read was left between any two instructions: what it took may be lost, and the rest is not to pass for the
         whole."""
         if self._failure is None:
-            self._fail(ConnectionClosed("the content was lost when a call that decodes it was interrupted"))
+            self._failure = ConnectionClosed, "the content was lost when a call that decodes it was interrupted"
 
-    def _fail(self, error: HTTPError) -> None:
-        """From now on, `read` raises this."""
-        error.where, error.received, error.expected = "in body", self._received, self._response.length
-        self._failure = error
+    def _error(self, kind: type[HTTPError], message: str) -> HTTPError:
+        return kind(message, where="in body", received=self._received, expected=self._response.length)
 
     @property
     def failed(self) -> bool:
@@ -87,9 +84,8 @@ class Decoding:
 
     def refuse(self, most: int) -> NoReturn:
         """The content is collected, and longer than *most* bytes."""
-        error = InvalidResponse(f"the decoded content is longer than max_decoded, {most} bytes")
-        self._fail(error)
-        raise error
+        self._failure = InvalidResponse, f"the decoded content is longer than max_decoded, {most} bytes"
+        raise self._error(*self._failure)
 
 
 def decode_collected(response: HTTPResponse, content: bytes, limits: Limits, most: int) -> bytes | None:

@@ -302,7 +302,7 @@ class Engine:
                 shown = f"body_limit, {most}" if most <= limits.max_decoded else f"max_decoded, {limits.max_decoded}"
                 error = UnsupportedResponse(f"the decoded body is longer than {shown} bytes", where="in body")
         except HTTPError as exc:
-            error = exc
+            error = exc.with_traceback(None)  # which would hold what was decoded
         return result._replace(content=content, error=error)
 
     def check(self) -> None:
