@@ -18,13 +18,15 @@ import trustme
 from hypothesis import settings
 
 import httpio.window
-from servers import apache, haproxy, nginx
+from servers import apache, haproxy, nginx, socks, squid
 from servers.process import ServerProcess
 from servers.scripted import WAIT, server_context
 
 Serve = Callable[..., nginx.Nginx]
 ServeApache = Callable[..., apache.Apache]
 ServeHAProxy = Callable[..., haproxy.HAProxy]
+ServeSquid = Callable[..., squid.Squid]
+ServeSocks = Callable[..., socks.Socks]
 Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
 """For TLS the server's and the client's; None for both without."""
 
@@ -111,6 +113,22 @@ def serve_haproxy(tmp_path: Path) -> Iterable[ServeHAProxy]:
             return started.enter_context(haproxy.HAProxy(new_folder(tmp_path, "haproxy"), behind, directives))
 
         yield start
+
+
+@pytest.fixture
+def serve_squid() -> Iterable[ServeSquid]:
+    """A function that starts Squid, as `squid.Squid(login, certificate)`."""
+    need(squid.PROGRAM.exists(), f"{squid.PROGRAM} (package squid-openssl)")
+    with ExitStack() as started:
+        yield lambda *args, **options: started.enter_context(squid.Squid(*args, **options))
+
+
+@pytest.fixture
+def serve_socks(tmp_path: Path) -> Iterable[ServeSocks]:
+    """A function that starts microsocks, as `socks.Socks(folder, login)` without the folder."""
+    need(socks.PROGRAM.exists(), f"{socks.PROGRAM} (package microsocks)")
+    with ExitStack() as started:
+        yield lambda login=None: started.enter_context(socks.Socks(new_folder(tmp_path, "socks"), login))
 
 
 @pytest.fixture

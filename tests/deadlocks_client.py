@@ -49,7 +49,13 @@ def run_example(heading: str, number: int, port: int, names: dict[str, Any], **o
     library = vars(httpio) | {"HTTPConnection": functools.partial(httpio.HTTPConnection, **options)}
     space |= {"host": "127.0.0.1", "port": port, "httpio": ModuleType("httpio"), **names}
     vars(space["httpio"]).update(library)
-    exec(compile(block, str(PAGE), "exec"), space)
+    try:
+        exec(compile(block, str(PAGE), "exec"), space)
+    except BaseException:
+        conn = space.get("conn")
+        if conn is not None:
+            conn.close()  # the functions of the block hold each other, and it
+        raise
     return space
 
 

@@ -380,6 +380,8 @@ class TestEnvironment:
             ("*.h", "http://h", True),
             ("*.h", "http://a.h", True),
             ("h", "http://ah", False),
+            ("*h", "http://h", False),
+            ("*h", "http://ah", False),
             ("a.h", "http://h", False),
             ("h", "http://h.a", False),
             ("h.", "http://h", True),

@@ -184,11 +184,6 @@ class _Gzip(_Zlib):
 class _Deflate(_Zlib):
     """deflate: zlib's format (RFC 1950), as it should be, or the raw stream (RFC 1951), as some send it."""
 
-    def feed(self, data: bytes) -> None:
-        if self.at_end:
-            raise self._behind()
-        super().feed(data)
-
     def _decode(self, size: int) -> bytes:
         if self._inflater is None:
             start = self._data[:2]

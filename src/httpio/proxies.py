@@ -247,7 +247,7 @@ def _is_excepted(origin: Origin, no_proxy: str) -> bool:
         if address is not None:
             if _holds(name, address):
                 return True
-        elif (wanted := _checked_host(name.removeprefix("*").removeprefix("."))) is not None:
+        elif (wanted := _checked_host(name.removeprefix("*.").removeprefix("."))) is not None:
             wanted = wanted.removesuffix(".")
             if host == wanted or host.endswith("." + wanted):
                 return True
@@ -255,17 +255,17 @@ def _is_excepted(origin: Origin, no_proxy: str) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, without its zone; None for a name."""
+    """The address; None for a name."""
     try:
-        return ip_address(text.partition("%")[0])
+        return ip_address(text)
     except ValueError:
         return None
 
 
 def _holds(text: str, address: IPv4Address | IPv6Address) -> bool:
-    """Whether *text* is the address, or a network that the address belongs to."""
+    """Whether *text* is the address, or a network that the address belongs to; zones do not count."""
     try:
-        network = ip_network(re.sub(r"%[^]/]*", "", text).replace("[", "", 1).replace("]", "", 1), strict=False)
+        network = ip_network(text.replace("[", "", 1).replace("]", "", 1), strict=False)
     except ValueError:
         return False
     return address in network

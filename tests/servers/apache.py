@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from servers.program import Program
+from servers.program import Program, held_port
 
 PROGRAM = Path("/usr/sbin/apache2")
 MODULES = Path("/usr/lib/apache2/modules")
@@ -49,12 +48,7 @@ class Apache(Program):
     def __init__(self, folder: Path, directives: Iterable[str]) -> None:
         self.folder = folder
         configuration = folder / "apache.conf"
-        # Apache takes no socket over. Bound, with SO_REUSEADDR and not listening, this one keeps the port from
-        # all others, while Apache, which sets that option too, may have it.
-        with socket.socket() as holder, (folder / "log").open("wb") as log:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind(("127.0.0.1", 0))
-            self.port: int = holder.getsockname()[1]
+        with held_port() as self.port, (folder / "log").open("wb") as log:
             configuration.write_text(
                 CONFIGURATION.format(
                     user="" if os.geteuid() else "User www-data\nGroup www-data",

@@ -27,14 +27,79 @@ class Record(NamedTuple):
     data: bytes
 
 
+class ClientHello(NamedTuple):
+    """What a client says first (RFC 8446 section 4.1.2)."""
+
+    session_id: bytes
+    extensions: dict[int, bytes]
+    """By their numbers, in their order."""
+
+    @property
+    def server_name(self) -> str | None:
+        """The host name of SNI (RFC 6066 section 3)."""
+        data = self.extensions.get(0)
+        if data is None:
+            return None
+        names = data[2:]
+        assert names[0] == 0, "no host name"
+        assert int.from_bytes(names[1:3], "big") == len(names) - 3, "more than one name"
+        return names[3:].decode("ascii")
+
+    @property
+    def protocols(self) -> list[str] | None:
+        """What ALPN offers (RFC 7301 section 3.1)."""
+        data = self.extensions.get(16)
+        if data is None:
+            return None
+        names, at = [], 2
+        while at < len(data):
+            names.append(data[at + 1 : at + 1 + data[at]].decode("ascii"))
+            at += 1 + data[at]
+        return names
+
+    @property
+    def tickets(self) -> list[bytes]:
+        """What it offers to go on with: the session ticket (RFC 5077) and the identities of pre-shared keys (RFC 8446
+        section 4.2.11)."""
+        tickets = [ticket] if (ticket := self.extensions.get(35)) else []
+        if (data := self.extensions.get(41)) is not None:
+            at, end = 2, 2 + int.from_bytes(data[:2], "big")
+            while at < end:
+                size = int.from_bytes(data[at : at + 2], "big")
+                tickets.append(data[at + 2 : at + 2 + size])
+                at += 2 + size + 4  # its age
+        return tickets
+
+    @classmethod
+    def of(cls, peer: TLSPeer) -> ClientHello:
+        """The one that a peer has sent, which is one record."""
+        hello = next(peer.records())
+        assert hello.kind == HANDSHAKE
+        assert hello.data[0] == 1, "no ClientHello"
+        at = 4 + 2 + 32  # behind the head of the message, the version and the random
+        fields = []
+        for width in (1, 2, 1, 2):  # the session's id, suites, compression, extensions
+            size = int.from_bytes(hello.data[at : at + width], "big")
+            fields.append(hello.data[at + width : at + width + size])
+            at += width + size
+        extensions, at = {}, 0
+        while at < len(fields[3]):
+            kind, size = (int.from_bytes(fields[3][at + skip : at + skip + 2], "big") for skip in (0, 2))
+            extensions[kind] = fields[3][at + 4 : at + 4 + size]
+            at += 4 + size
+        return cls(fields[0], extensions)
+
+
 class TLSPeer(Peer):
     """A `Peer` whose bytes are decrypted here: `raw` is what came, `received` counts what it held of the application's.
 
-    *sock* of it is the TCP socket: what is sent to that stands between the records.
+    *sock* of it is the TCP socket: what is sent to that stands between the records. A `TLSPeer` of a `TLSPeer` speaks
+    TLS inside the other's.
     """
 
     def __init__(self, peer: Peer, context: ssl.SSLContext) -> None:
         super().__init__(peer.sock, peer.number, peer.server)
+        self._outer = peer if isinstance(peer, TLSPeer) else None
         self.raw = bytearray()
         self.appended: list[bytes] = []
         """What is to be sent in one piece with each flight to come, and is none of it."""
@@ -55,10 +120,16 @@ class TLSPeer(Peer):
     def flush(self) -> None:
         """Send what TLS has to send."""
         if data := self._outgoing.read():
-            self.sock.sendall(data + (self.appended.pop(0) if self.appended else b""))
+            send = self.sock.sendall if self._outer is None else self._outer.send
+            send(data + (self.appended.pop(0) if self.appended else b""))
 
     def _receive_raw(self) -> bool:
-        data = self.sock.recv(65536)
+        if self._outer is None:
+            data = self.sock.recv(65536)
+        else:
+            self._outer.receive()
+            data = bytes(self._outer.buffer)
+            self._outer.buffer.clear()
         self.raw += data
         self._incoming.write(data)
         return bool(data)
@@ -146,9 +217,28 @@ class Tap:
             tls.drain_raw()
 
 
+def through_connect(script: Script) -> Script:
+    """The script of a proxy that is itself the origin: *script* runs inside the tunnel."""
+
+    def run(peer: Peer) -> None:
+        seen = peer.head()
+        if seen is not None:
+            assert seen.method == "CONNECT"
+            peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            script(peer)
+
+    return run
+
+
 def record_kinds(peer: TLSPeer) -> set[int]:
     """The types of all records that came."""
     return {record.kind for record in peer.records()}
+
+
+def assert_no_request(peer: TLSPeer) -> None:
+    """The handshake was done, and then the client has closed without a byte of a request."""
+    assert peer.received == 0
+    assert not peer.buffer
 
 
 def assert_nothing_said(peer: TLSPeer, secret: bytes) -> None:

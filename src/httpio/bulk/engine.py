@@ -19,7 +19,7 @@ from httpio.bulk.sinks import FolderSink
 from httpio.content import accept_encoding
 from httpio.decoding import decode_collected
 from httpio.endpoint import Times
-from httpio.exceptions import HTTPError, InvalidURL, UnsupportedResponse
+from httpio.exceptions import HTTPError, InvalidResponse, InvalidURL, UnsupportedResponse
 from httpio.headers import FieldsLike, encode_fields
 from httpio.link import BUFFER_SIZE, Link
 from httpio.messages import HTTPResponse, Lenient, Limits, Request
@@ -299,8 +299,11 @@ class Engine:
         try:
             content = decode_collected(response, result.content or b"", limits, min(most, limits.max_decoded))
             if content is None:
-                shown = f"body_limit, {most}" if most <= limits.max_decoded else f"max_decoded, {limits.max_decoded}"
-                error = UnsupportedResponse(f"the decoded body is longer than {shown} bytes", where="in body")
+                text = "the decoded content is longer than"
+                if limits.max_decoded < most:
+                    error = InvalidResponse(f"{text} max_decoded, {limits.max_decoded} bytes", where="in body")
+                else:
+                    error = UnsupportedResponse(f"{text} body_limit, {most} bytes", where="in body")
         except HTTPError as exc:
             error = exc.with_traceback(None)  # which would hold what was decoded
         return result._replace(content=content, error=error)
