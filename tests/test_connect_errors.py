@@ -8,12 +8,11 @@ import select
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-import httpio.dial
 from conftest import Authority
 from faults import (
     BIND,
@@ -105,13 +104,13 @@ def test_binding(name: str, faults: Faults) -> None:
 def test_another_address(kind: str, name: str, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one address fails with does not matter where another answers."""
 
-    def two(host: str, port: int, deadline: float | None) -> Generator[None, None, list[Any]]:
-        yield from ()
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 2
+    def two(host: str, port: int, **_: Any) -> list[Any]:
+        found: list[Any] = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::ffff:127.0.0.1", port, 0, 0))]
+        return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in found]
 
-    monkeypatch.setattr(httpio.dial, "_co_resolve", two)
+    monkeypatch.setattr(socket, "getaddrinfo", two)
     with Scripted(answers) as server, HTTPConnection("two.example", server.port, timeout=WAIT) as conn:
-        faults.arm(kind, 0, make(name))
+        faults.arm(kind, 2 * (kind == SOCKET), make(name))  # behind the two by which the look-up tells its end
         conn.connect()
         assert faults.struck
         works_anew(conn, faults)

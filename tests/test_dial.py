@@ -20,23 +20,39 @@ import trustme
 
 import httpio.dial
 from conftest import Authority
+from fake_network import black_hole, needs_black_hole, no_descriptor_is_left
 from httpio import ConnectionClosed, ConnectionTimedOut, DNSUnavailable, HostnameNotResolvable, HTTPConnection
 from httpio.dial import Attempt, co_dial
-from httpio.waiting import PollNeeded, Step, run
+from httpio.messages import Lenient, Limits
+from httpio.reaching import Acquaintance, Target, co_reach
+from httpio.tls import co_secure
+from httpio.transport import Transport
+from httpio.waiting import POLLIN, PollNeeded, Step, run
 from servers.scripted import Peer, Scripted, answers, server_context
 
 
 @pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    """Every test closes what it has opened, also where connecting fails."""
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    yield
-    if before:
-        for _ in range(2000):  # a thread that looks a name up may just be ending
-            if len(os.listdir("/proc/self/fd")) <= before:
-                break
-            time.sleep(0.01)
-        assert len(os.listdir("/proc/self/fd")) <= before
+def nothing_is_left() -> Iterator[None]:
+    with no_descriptor_is_left():
+        yield
+
+
+def reach(
+    host: str, port: int, context: ssl.SSLContext | None = None, attempt: Attempt | None = None
+) -> Step[Transport]:
+    """The name, the connect, and TLS where there is a *context*."""
+    target = Target(
+        host=host,
+        port=port,
+        defaults=(),
+        ssl_context=context,
+        unix_socket=None,
+        source_address=None,
+        socket_options=(),
+        limits=Limits(),
+        lenient=Lenient(0),
+    )
+    return co_reach(target, Attempt() if attempt is None else attempt, Acquaintance())
 
 
 def one_exchange(conn: HTTPConnection) -> None:
@@ -108,17 +124,6 @@ def test_refused(refused_port: int) -> None:
             call()
         assert caught.value.errno == errno.ECONNREFUSED
         assert not conn.response_pending()
-
-
-def test_the_next_address_is_tried(refused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def look_up(host: str, port: int, **_: Any) -> list[Any]:
-        ports = (refused_port, refused_port, port)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in ports]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with Scripted(answers) as server:
-        one_exchange(HTTPConnection("many.example", server.port, timeout=20))
-        assert server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -198,24 +203,9 @@ def test_a_look_up_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     over.set()
 
 
-@contextlib.contextmanager
-def no_answer() -> Iterator[int]:
-    """A port on 127.0.0.1 where connects neither succeed nor fail."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
-needs_no_answer = pytest.mark.skipif(os.uname().sysname != "Linux", reason="a full queue drops connects on Linux only")
-
-
-@needs_no_answer
+@needs_black_hole
 def test_a_connect_that_takes_too_long() -> None:
-    with no_answer() as port:
+    with black_hole() as port:
         conn = HTTPConnection("127.0.0.1", port, connect_timeout=0.2)
         begun = time.monotonic()
         with pytest.raises(ConnectionTimedOut) as caught:
@@ -282,14 +272,10 @@ def test_what_cannot_be_verified_gets_no_byte_of_a_request(
         finally:
             received.append(bytes(peer.buffer))
 
-    look_up = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **options: look_up("127.0.0.1", port, **options))
+    all_lead_here(monkeypatch)
     host, context = strangers(authority)[kind]
     with Scripted(script, server_context(authority.chain, authority.key)) as server:
-        port = server.port
-        if kind == "other address":  # the server listens on 127.0.0.1 only
-            monkeypatch.setattr(httpio.dial, "_co_resolve", no_look_up)
-        conn = HTTPConnection(host, port, context, timeout=20)
+        conn = HTTPConnection(host, server.port, context, timeout=20)
         for _ in range(2):
             with pytest.raises(ssl.SSLCertVerificationError):
                 conn.send_request("GET", "/secret", {"Authorization": "secret"})
@@ -302,9 +288,11 @@ def test_what_cannot_be_verified_gets_no_byte_of_a_request(
         assert server.seen == []
 
 
-def no_look_up(host: str, port: int, attempt: Attempt) -> Iterator[Any]:
-    yield from ()
-    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 2
+def all_lead_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names and addresses lead to 127.0.0.1."""
+    look_up, connect_ex = socket.getaddrinfo, socket.socket.connect_ex
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **options: look_up("127.0.0.1", port, **options))
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda sock, address: connect_ex(sock, ("127.0.0.1", address[1])))
 
 
 @pytest.mark.parametrize("when", ["at once", "after the hello"])
@@ -369,7 +357,7 @@ def test_errors_in_the_handshake(
     with Scripted(lambda peer: peer.drain()) as server:
         monkeypatch.setattr(ssl.SSLSocket, "do_handshake", fail)
         with pytest.raises(kind) as caught:
-            run(co_dial("127.0.0.1", server.port, ssl_context=context))
+            run(reach("127.0.0.1", server.port, context))
     if kind is ssl.SSLError:
         assert caught.value is error
     else:
@@ -393,7 +381,7 @@ def test_a_reset_between_the_connect_and_the_handshake(data: bytes, authority: A
         server.settle(1)
         assert PollNeeded(sock.fileno(), 0).poll(20)  # which it always says: the connection has ended
         with pytest.raises(ConnectionClosed) as caught:
-            run(httpio.dial._co_handshake(sock, context, "localhost", Attempt()))
+            run(co_secure(Transport(sock), context, "localhost", Attempt()))
     assert caught.value.where == "connecting"
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -425,10 +413,10 @@ def slow_look_up(monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack) -
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
-@pytest.fixture(params=["looking up", pytest.param("connecting", marks=needs_no_answer), "shaking hands"])
+@pytest.fixture(params=["looking up", pytest.param("connecting", marks=needs_black_hole), "shaking hands"])
 def endless(
     request: pytest.FixtureRequest, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[Attempt], Step[socket.socket]]]:
+) -> Iterator[Callable[[Attempt], Step[Transport]]]:
     """A function that begins to dial, which waits for ever in the named phase."""
     with contextlib.ExitStack() as stack:
         context = None
@@ -436,15 +424,15 @@ def endless(
             slow_look_up(monkeypatch, stack)
             host, port = "slow.example", 80
         elif request.param == "connecting":
-            host, port = "127.0.0.1", stack.enter_context(no_answer())
+            host, port = "127.0.0.1", stack.enter_context(black_hole())
         else:
             server = stack.enter_context(Scripted(lambda peer: peer.drain()))
             host, port = "127.0.0.1", server.port
             context = ssl.create_default_context(cafile=authority.ca)
-        yield lambda attempt: co_dial(host, port, ssl_context=context, attempt=attempt)
+        yield lambda attempt: reach(host, port, context, attempt)
 
 
-def last_wait(step: Step[socket.socket]) -> PollNeeded:
+def last_wait(step: Step[Transport]) -> PollNeeded:
     """Go on until the step waits for what does not happen."""
     for need in step:
         if not need.poll(0.05):
@@ -452,7 +440,7 @@ def last_wait(step: Step[socket.socket]) -> PollNeeded:
     raise AssertionError("it has ended")
 
 
-def assert_aborted(step: Step[socket.socket]) -> None:
+def assert_aborted(step: Step[Transport]) -> None:
     """It says so without another wait."""
     with pytest.raises(ConnectionClosed, match="aborted") as caught:
         next(step)
@@ -460,12 +448,12 @@ def assert_aborted(step: Step[socket.socket]) -> None:
     assert caught.value.errno is None
 
 
-def test_abort_wakes_a_thread_that_waits(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+def test_abort_wakes_a_thread_that_waits(endless: Callable[[Attempt], Step[Transport]]) -> None:
     for _ in range(5):
         attempt, waiting = Attempt(), threading.Event()
         errors: list[BaseException] = []
 
-        def wait(step: Step[socket.socket], waiting: threading.Event, errors: list[BaseException]) -> None:
+        def wait(step: Step[Transport], waiting: threading.Event, errors: list[BaseException]) -> None:
             try:
                 for need in step:
                     waiting.set()
@@ -484,14 +472,14 @@ def test_abort_wakes_a_thread_that_waits(endless: Callable[[Attempt], Step[socke
         assert errors[0].where == "connecting"
 
 
-def test_abort_before_it_begins(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+def test_abort_before_it_begins(endless: Callable[[Attempt], Step[Transport]]) -> None:
     attempt = Attempt()
     attempt.abort()
     attempt.abort()
     assert_aborted(endless(attempt))
 
 
-def test_abort_between_two_waits(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+def test_abort_between_two_waits(endless: Callable[[Attempt], Step[Transport]]) -> None:
     attempt = Attempt()
     step = endless(attempt)
     need = last_wait(step)
@@ -500,7 +488,7 @@ def test_abort_between_two_waits(endless: Callable[[Attempt], Step[socket.socket
     assert_aborted(step)
 
 
-def test_abort_of_a_step_that_was_closed(endless: Callable[[Attempt], Step[socket.socket]]) -> None:
+def test_abort_of_a_step_that_was_closed(endless: Callable[[Attempt], Step[Transport]]) -> None:
     attempt = Attempt()
     step = endless(attempt)
     last_wait(step)
@@ -520,9 +508,15 @@ def test_abort_while_nothing_waits(code: int, monkeypatch: pytest.MonkeyPatch) -
         attempt.abort()
         return code
 
-    monkeypatch.setattr(httpio.dial, "_co_resolve", no_look_up)
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        addresses = [("127.0.0.1", port), ("127.0.0.2", port)]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
-    assert_aborted(co_dial("many.example", 1, attempt=attempt))
+    step = reach("many.example", 1, None, attempt)
+    with pytest.raises(ConnectionClosed, match="aborted"):
+        assert all(need.mask == POLLIN and need.poll(20) for need in step)  # no more than the look-up
     assert len(calls) == 1
 
 
@@ -538,7 +532,7 @@ def test_abort_in_the_last_moment(authority: Authority, monkeypatch: pytest.Monk
     client = ssl.create_default_context(cafile=authority.ca)
     with Scripted(answers, server_context(authority.chain, authority.key)) as server:
         with pytest.raises(ConnectionClosed, match="aborted"):
-            run(co_dial("127.0.0.1", server.port, ssl_context=client, attempt=attempt))
+            run(reach("127.0.0.1", server.port, client, attempt))
         server.settle(1)
 
 
@@ -561,19 +555,20 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_the_log_of_a_connect(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     client = ssl.create_default_context(cafile=authority.ca)
     with Scripted(answers, server_context(authority.chain, authority.key)) as server:
-        run(co_dial("localhost", server.port, ssl_context=client)).close()
+        run(reach("localhost", server.port, client)).drop()
         assert logged(caplog) == []
         with caplog.at_level(logging.DEBUG, "httpio.dial"):
-            sock = run(co_dial("localhost", server.port, ssl_context=client))
+            transport = run(reach("localhost", server.port, client))
         lines = logged(caplog)
         assert lines[0] == "looking up 'localhost'"
         assert lines[1].startswith("'localhost' has ")
         assert lines[-2].startswith(f"connected to 127.0.0.1 port {server.port} (")
-        assert isinstance(sock, ssl.SSLSocket)
-        cipher = sock.cipher()
+        tls = transport.socket
+        assert isinstance(tls, ssl.SSLSocket)
+        cipher = tls.cipher()
         assert cipher is not None
-        assert lines[-1].startswith(f"TLS with 'localhost': {sock.version()}, {cipher[0]} (")
-        sock.close()
+        assert lines[-1].startswith(f"TLS with 'localhost': {tls.version()}, {cipher[0]} (")
+        transport.drop()
 
 
 def test_the_log_of_failures(
@@ -586,7 +581,7 @@ def test_the_log_of_failures(
         Scripted(lambda peer: peer.reset()) as server,
         pytest.raises(ConnectionClosed),
     ):
-        run(co_dial("127.0.0.1", server.port, ssl_context=ssl.create_default_context(cafile=authority.ca)))
+        run(reach("127.0.0.1", server.port, ssl.create_default_context(cafile=authority.ca)))
 
     def look_up(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "no such name")

@@ -36,7 +36,7 @@ CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
 
 CONTENDERS = 32
-"""Addresses that are tried at the same time, at most."""
+"""Addresses that are tried at the same time, at most: the one that was begun first gives way to a further one."""
 
 TURN = 0.05
 """Seconds between looks at the contenders where the system cannot watch several through one descriptor."""
@@ -270,10 +270,10 @@ class _Race:
         """The first socket that is connected. Raises as `co_dial`."""
         next_start = 0.0
         while True:
-            while self._waiting and len(self._contenders) < CONTENDERS:
-                if self._contenders and monotonic() < next_start:
-                    break
+            while self._waiting and (not self._contenders or monotonic() >= next_start):
                 self._attempt.look(self._describe)
+                if len(self._contenders) == CONTENDERS:
+                    self._drop(self._contenders[0], OSError(errno.ETIMEDOUT, "no answer"))
                 address = self._waiting.popleft()
                 sock = self._start(address)
                 if sock is not None:
@@ -282,7 +282,7 @@ class _Race:
                     next_start = monotonic() + CONNECTION_ATTEMPT_DELAY
             if not self._contenders:
                 raise self._failure()
-            yield from self._co_wait(next_start if self._waiting and len(self._contenders) < CONTENDERS else None)
+            yield from self._co_wait(next_start if self._waiting else None)
             for contender in list(self._contenders):
                 sock = self._look_at(contender)
                 if sock is not None:
@@ -370,7 +370,8 @@ class _Race:
 
     def _describe(self) -> str:
         states = [f"{contender.address} (no answer)" for contender in self._contenders]
-        return "connecting to " + ", ".join([*self._outcomes(), *states])
+        tried = [*self._outcomes(), *states] or [str(self._waiting[0])]
+        return "connecting to " + ", ".join(tried)
 
     def _outcomes(self) -> list[str]:
         return [f"{address} ({_reason(error)})" for address, error in self._failures]
