@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from httpio.bulk.engine import Job
 from httpio.bulk.report import Result, Summary
@@ -18,6 +19,7 @@ from httpio.cli import get, main
 from httpio.cli import progress as progress_module
 from httpio.exceptions import ConnectionClosed, ConnectionTimedOut
 from httpio.messages import Request
+from httpio.proxies import Proxy
 from httpio.urls import Origin
 
 SUMMARY = re.compile(r"(\d+) objects?, (\d+) bytes, (\d+) failures?, \d+\.\d\d s, \d+ objects/s\n")
@@ -122,6 +124,8 @@ class TestTransfer:
             "connect_timeout": 0.5,
             "ssl_context": None,
             "headers": [("X-A", " 1"), ("x-b", "2: 3 ")],
+            "proxy": None,
+            "decode": False,
         }
 
     def test_defaults(self, run, transfer):
@@ -131,6 +135,8 @@ class TestTransfer:
             "connect_timeout": 30.0,
             "ssl_context": None,
             "headers": [],
+            "proxy": None,
+            "decode": False,
         }
 
     def test_an_authority_of_ones_own(self, run, transfer, tmp_path):
@@ -151,6 +157,133 @@ class TestTransfer:
         done = run("-q", "http://h/a", "http://h/b")
         assert (done.status, done.out) == (1, "")
         assert done.err == "httpio: http://h/b: 500 Internal Server Error\n"
+
+
+class TestProxy:
+    @pytest.mark.parametrize("url", ["http://proxy.example:3128", "https://proxy.example", "socks5h://[::1]:1080/"])
+    def test_by_its_url(self, run, transfer, url):
+        assert run("http://h/a", "--proxy", url).status == 0
+        assert str(Proxy.of(transfer.options["proxy"])) == str(Proxy(url))
+
+    def test_with_a_password(self, run, transfer):
+        assert run("http://h/a", "--proxy", "http://user:p%40ss@proxy.example").status == 0
+        assert Proxy.of(transfer.options["proxy"]).password == "p@ss"
+
+    def test_of_the_environment(self, run, transfer, monkeypatch):
+        monkeypatch.setenv("http_proxy", "http://user:p%40ss@proxy.example")
+        assert run("http://h/a").status == 0
+        assert transfer.options["proxy"] is None
+        assert run("http://h/a", "--proxy-from-environment").status == 0
+        assert transfer.options["proxy"]("http://h").password == "p@ss"
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            "proxy.example:3128",
+            "s3cret",
+            "user:s3cret@proxy.example:3128",
+            "ftp://user:s3cret@proxy.example",
+            "http://",
+            "http://user:s3cret@",
+            "http://user:s3cret@proxy.example:x",
+            "http://user:s3cret@proxy.example:0",
+            "http://user:s3cret@proxy.example/path",
+            "http://user:s3cret@proxy.example?query",
+            "http://user:s3cret%zz@proxy.example",
+            "http://user:s3@cret@proxy.example",
+            "http://user:s3cret@proxy example",
+            "http://user:s3cret\r\nX: y@proxy.example",
+            "http://user:s3cret@[::1",
+            "socks5://user@proxy.example",
+            "socks4://user:s3cret@proxy.example",
+        ],
+    )
+    def test_a_bad_url(self, run, transfer, tmp_path, value):
+        done = run("http://h/a", "--proxy", value)
+        assert (done.status, done.out) == (2, "")
+        assert re.fullmatch(r"httpio: --proxy: .+\n", done.err)
+        assert not any(part in done.err for part in ("s3cret", "cret@"))
+        assert transfer.jobs == []
+        assert not (tmp_path / "dir").exists()
+
+    def test_a_bad_variable(self, run, transfer, tmp_path, monkeypatch):
+        monkeypatch.setenv("https_proxy", "ftp://user:s3cret@proxy.example")
+        done = run("http://h/a", "https://h/b", "--proxy-from-environment")
+        assert (done.status, done.out) == (2, "")
+        assert re.fullmatch(r"httpio: .*https_proxy.*\n", done.err)
+        assert "s3cret" not in done.err
+        assert transfer.jobs == []
+        assert not (tmp_path / "dir").exists()
+
+    def test_a_bad_variable_that_is_not_needed(self, run, monkeypatch):
+        monkeypatch.setenv("https_proxy", "ftp://user:s3cret@proxy.example")
+        assert run("http://h/a", "--proxy-from-environment").status == 0
+        assert run("https://h/a").status == 0
+
+    def test_both_ways_to_name_one(self, run, transfer):
+        done = run("http://h/a", "--proxy", "http://user:s3cret@proxy.example", "--proxy-from-environment")
+        assert done.status == 2
+        assert "s3cret" not in done.err
+        assert transfer.jobs == []
+
+
+class TestClientCertificate:
+    @pytest.fixture
+    def identity(self, tmp_path):
+        certificate = trustme.CA().issue_cert("client.example")
+        names = {"cert": tmp_path / "cert.pem", "key": tmp_path / "key.pem", "both": tmp_path / "both.pem"}
+        certificate.cert_chain_pems[0].write_to_path(names["cert"])
+        certificate.private_key_pem.write_to_path(names["key"])
+        certificate.private_key_and_cert_chain_pem.write_to_path(names["both"])
+        names |= {"other": tmp_path / "other.pem", "locked": tmp_path / "locked.pem"}
+        trustme.CA().issue_cert("other.example").private_key_pem.write_to_path(names["other"])
+        key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+        form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        names["locked"].write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"s3cret")))
+        return SimpleNamespace(**{name: str(path) for name, path in names.items()})
+
+    def test_in_two_files_or_one(self, run, transfer, identity):
+        for arguments in (("--cert", identity.cert, "--key", identity.key), ("--cert", identity.both)):
+            assert run("https://h/a", *arguments).status == 0
+            context = transfer.options["ssl_context"]
+            assert context.verify_mode is ssl.CERT_REQUIRED
+            assert context.check_hostname
+
+    def test_beside_an_authority(self, run, transfer, identity):
+        assert run("https://h/a", "--cert", identity.both, "--cacert", identity.cert).status == 0
+        assert transfer.options["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--cert", "/nonexistent/file"],
+            ["--cert", "/"],
+            ["--cert", __file__],
+            ["--cert", "{cert}"],
+            ["--cert", "{key}"],
+            ["--cert", "{cert}", "--key", "/nonexistent/file"],
+            ["--cert", "{cert}", "--key", __file__],
+            ["--cert", "{cert}", "--key", "{other}"],
+            ["--cert", "{cert}", "--key", "{locked}"],
+            ["--key", "{key}"],
+            ["--cert", "{both}", "--cacert", "/nonexistent/file"],
+        ],
+    )
+    def test_bad_files(self, run, transfer, tmp_path, identity, arguments):
+        done = run("https://h/a", *(argument.format(**vars(identity)) for argument in arguments))
+        assert (done.status, done.out) == (2, "")
+        line = done.err.splitlines()[-1]
+        assert re.match(r"httpio( get)?: .*--(cert|key|cacert)", line)
+        assert "Traceback" not in done.err
+        assert transfer.jobs == []
+        assert not (tmp_path / "dir").exists()
+
+
+class TestCompressed:
+    def test_it_decodes(self, run, transfer):
+        run("http://h/a", "--compressed")
+        assert transfer.options["decode"] is True
 
 
 class TestFailures:
@@ -267,7 +400,8 @@ def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert main(["get", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "--cacert" in out
+    for option in ("--cacert", "--cert", "--key", "--proxy URL", "--proxy-from-environment", "--compressed"):
+        assert option in out
     assert "130" in out
     assert main(["--version"]) == 0
     assert re.fullmatch(r"httpio \S.*\n", capsys.readouterr().out)

@@ -526,18 +526,18 @@ class TestMemory:
     @pytest.mark.parametrize("encoding", ENCODE)
     @pytest.mark.parametrize("size", [1, 1000, PIECE])
     def test_it_does_not_grow_with_the_content(self, encoding: str, size: int) -> None:
-        wire = ENCODE[encoding](bytes(60 << 20))
+        wire = ENCODE[encoding](bytes(24 << 20))
         decoder = Decoder([label(encoding)], Limits(max_ratio=1 << 30))
         tracemalloc.start()
         try:
             decoder.feed(wire)
             got = 0
-            while not decoder.wants_input and got < (60 << 20) * size // PIECE:
+            while not decoder.wants_input and got < (24 << 20) * size // PIECE:
                 got += len(decoder.read(size))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert got >= (60 << 20) * size // PIECE
+        assert got >= (24 << 20) * size // PIECE
         assert peak < 3 << 20
 
     @pytest.mark.parametrize("encoding", ENCODE)
@@ -560,12 +560,12 @@ class TestMemory:
 
     def test_a_chain(self) -> None:
         chain = ["gzip", "deflate", "gzip"]
-        wire = encoded(chain, bytes(60 << 20))
+        wire = encoded(chain, bytes(24 << 20))
         tracemalloc.start()
         try:
             got = sum(map(len, read(chain, wire, limits=Limits(max_ratio=1 << 30))))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert got == 60 << 20
+        assert got == 24 << 20
         assert peak < 5 << 20

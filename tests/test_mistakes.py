@@ -37,6 +37,26 @@ def test_what_is_no_context(context: Any) -> None:
         conn_of(ssl_context=context)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", ("127.0.0.1",), (None, 0), 8080])
+def test_what_is_no_source_address(address: Any) -> None:
+    with pytest.raises(TypeError, match="a pair of an IP address and a port"):
+        conn_of(source_address=address)
+
+
+def test_a_source_address_is_no_name() -> None:
+    """To bind it would look it up, in whoever's thread drives the connection."""
+    with pytest.raises(ValueError, match="not a name"):
+        conn_of(source_address=("localhost", 0))
+    for host in ("", "127.0.0.1", "::1", "fe80::1%lo"):
+        conn_of(source_address=(host, 0))
+
+
+def test_the_context_stays() -> None:
+    """Another would have no effect on the connection that is there."""
+    with pytest.raises(AttributeError):
+        conn_of().ssl_context = httpio.default_context()  # type: ignore[misc]
+
+
 def test_a_host_is_no_url() -> None:
     with pytest.raises(InvalidURL, match="not a URL"):
         HTTPConnection("http://127.0.0.1/")

@@ -357,26 +357,6 @@ def test_t_42_connected_anew_by_fetch(
         losing.assert_only_the_first_heard(server, 2)
 
 
-@every_face
-@pytest.mark.parametrize("version", VERSIONS)
-def test_t_42_no_session_is_resumed(
-    version: str, face: Face, certificates: Certificates, context: ssl.SSLContext
-) -> None:
-    """A resumed session would not show a certificate again."""
-    tap = Tap(answers, certificates.server("plain", VERSIONS[version]))
-
-    async def main(port: int) -> None:
-        async with face.connection(HOST, port, context, timeout=WAIT) as conn:
-            for target in ("/1", "/2", "/3"):
-                await ask(conn, target)
-                conn.close()
-
-    with Scripted(tap) as server:
-        asyncio.run(main(server.port))
-        server.settle(3)
-    assert [peer.tls.session_reused for peer in tap.peers] == [False] * 3
-
-
 # -- T-42: contexts that httpio makes --
 
 NEED_A_LIST = {kind for kind in BAD if "revo" in kind}

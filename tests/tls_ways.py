@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
@@ -15,9 +15,15 @@ from httpio import HTTPConnection, Request, eval_coroutine, fetch
 
 WAIT = 20.0
 
+Failure: TypeAlias = OSError | httpio.HTTPError
+"""What a connection can fail with: the system's, ssl's or httpio's own."""
+
 _AWAITED = frozenset(
-    ["connect", "send_request", "write", "flush", "read_response", "read", "readall", "discard", "get_ssl_cipher"]
-)
+    [
+        "connect", "send_request", "write", "flush", "read_response", "read", "readall", "discard", "get_ssl_cipher",
+        "get_ssl_peercert",
+    ]
+)  # fmt: skip
 
 
 class _Blocking:
@@ -87,45 +93,45 @@ FIELDS = {"Authorization": "the-secret"}
 """In the head of each request, and `SECRET` in its body where it has one: a stranger is told no byte of these."""
 
 
-async def by_connect(face: Face, host: str, port: int, context: ssl.SSLContext) -> OSError | None:
+async def by_connect(face: Face, host: str, port: int, context: ssl.SSLContext) -> Failure | None:
     async with face.connection(host, port, context, timeout=WAIT, connect_timeout=WAIT) as conn:
         try:
             await conn.connect()
-        except OSError as error:
+        except (OSError, httpio.HTTPError) as error:
             return _checked(conn, error)
         await conn.send_request("GET", SECRET, FIELDS)
         assert ((await conn.read_response()).status, await conn.readall()) == (200, SECRET.encode())
     return None
 
 
-async def by_request(face: Face, host: str, port: int, context: ssl.SSLContext) -> OSError | None:
+async def by_request(face: Face, host: str, port: int, context: ssl.SSLContext) -> Failure | None:
     async with face.connection(host, port, context, timeout=WAIT, connect_timeout=WAIT) as conn:
         try:
             await conn.send_request("POST", SECRET, FIELDS, SECRET.encode())
-        except OSError as error:
+        except (OSError, httpio.HTTPError) as error:
             return _checked(conn, error)
         assert ((await conn.read_response()).status, await conn.readall()) == (200, SECRET.encode())
     return None
 
 
-async def by_pipeline(face: Face, host: str, port: int, context: ssl.SSLContext) -> OSError | None:
+async def by_pipeline(face: Face, host: str, port: int, context: ssl.SSLContext) -> Failure | None:
     async with face.connection(host, port, context, timeout=WAIT, connect_timeout=WAIT) as conn:
         try:
             bodies = [answer.body async for answer in conn.pipeline([Request("GET", SECRET, FIELDS)] * 3)]
-        except OSError as error:
+        except (OSError, httpio.HTTPError) as error:
             return _checked(conn, error)
         assert bodies == [SECRET.encode()] * 3
     return None
 
 
-def _checked(conn: Any, error: OSError) -> OSError:
+def _checked(conn: Any, error: Failure) -> Failure:
     """Nothing was sent, so that nothing is outstanding."""
     assert conn.outstanding == ()
     assert not conn.response_pending()
     return error
 
 
-async def by_fetch(face: Face, host: str, port: int, context: ssl.SSLContext | None) -> OSError | None:
+async def by_fetch(face: Face, host: str, port: int, context: ssl.SSLContext | None) -> Failure | None:
     items = [Request("GET", f"https://{host}:{port}{SECRET}", FIELDS)] * 3
     found = [result async for result in face.fetch(items, ssl_context=context, timeout=WAIT)]
     assert len(found) == 3
@@ -133,23 +139,23 @@ async def by_fetch(face: Face, host: str, port: int, context: ssl.SSLContext | N
     for result in found:
         assert result.error is error
         assert result.content == (SECRET.encode() if error is None else None)
-    assert error is None or isinstance(error, OSError)
+    assert error is None or isinstance(error, Failure)
     return error
 
 
-Way = Callable[[str, int, "ssl.SSLContext | None"], "OSError | None"]
+Way = Callable[[str, int, "ssl.SSLContext | None"], "Failure | None"]
 """`way(host, port, context)` asks for SECRET, whose answer has it for its body; gives the error that it ended with."""
 
 
 def _ways() -> Iterator[tuple[str, Way]]:
-    calls: tuple[Callable[..., Awaitable[OSError | None]], ...] = (by_connect, by_request, by_pipeline, by_fetch)
+    calls: tuple[Callable[..., Awaitable[Failure | None]], ...] = (by_connect, by_request, by_pipeline, by_fetch)
     for name, face in FACES.items():
         for call in [by_request] if name == "steps" else calls:
 
             def way(
                 host: str, port: int, context: ssl.SSLContext | None, face: Face = face, call: Any = call
-            ) -> OSError | None:
-                error: OSError | None = asyncio.run(call(face, host, port, context))
+            ) -> Failure | None:
+                error: Failure | None = asyncio.run(call(face, host, port, context))
                 return error
 
             yield f"{name} {call.__name__}", way

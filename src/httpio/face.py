@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import Any, BinaryIO
 
 from httpio.dial import SocketOption
@@ -50,7 +51,6 @@ class Face:
         scheme = "http" if ssl_context is None else "https"
         self.hostname = check_host(hostname)
         self.port = DEFAULT_PORTS[scheme] if port is None else check_port(port)
-        self.ssl_context = ssl_context
         self.proxy = proxy
         """What was given."""
         if proxy is not None and unix_socket is not None:
@@ -63,7 +63,7 @@ class Face:
             ),
             ssl_context=ssl_context,
             unix_socket=unix_socket,
-            source_address=source_address,
+            source_address=_check_source(source_address),
             socket_options=tuple(socket_options),
             limits=Limits() if limits is None else limits,
             lenient=Lenient(lenient),
@@ -110,6 +110,11 @@ class Face:
         return sock, leftover
 
     # -- what is known --
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The context for TLS with the peer; None: there is none. Another context takes another connection object."""
+        return self._link.target.ssl_context
 
     @property
     def timeout(self) -> float | None:
@@ -207,6 +212,20 @@ class Face:
     def _refuse_in_pipeline(self) -> None:
         if self._pipeline is not None:
             raise StateError("the connection is in a pipeline: only the bodies of its responses can be read")
+
+
+def _check_source(address: tuple[str, int] | None) -> tuple[str, int] | None:
+    """A name would be looked up where it is bound, which blocks."""
+    if address is None:
+        return None
+    if not isinstance(address, tuple) or len(address) != 2 or not isinstance(address[0], str):
+        raise TypeError("source_address is a pair of an IP address and a port, or None")
+    try:
+        if address[0]:
+            ip_address(address[0])
+    except ValueError:
+        raise ValueError("source_address has an IP address, not a name: a look-up would block") from None
+    return address
 
 
 def _limit(seconds: float | None) -> float | None:
