@@ -92,7 +92,7 @@ BLOCKING = {
 OTHERS = {
     "close", "disconnect", "reset", "abort", "detach", "outstanding", "response_pending", "buffered", "fileno", "text",
     "closed", "readable", "writable", "seekable", "timeout", "connect_timeout", "deadline", "expect_timeout",
-    "on_informational", "trace_fh", "peername", "local_address", "pipeline",
+    "on_informational", "trace_fh", "peername", "local_address", "pipeline", "ssl_context",
 }  # fmt: skip
 """What never blocks, and `pipeline`, whose iteration does."""
 
