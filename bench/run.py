@@ -1,6 +1,6 @@
 """Answer the questions named, or all, and say for each goal whether it was met.
 
-    python bench/run.py [parse] [pipeline] [single] [download] [asyncio] [--rounds N] [--strict]
+    python bench/run.py [parse] [pipeline] [single] [download] [decode] [asyncio] [--rounds N] [--strict]
 
 The exit code is 0 also when a goal is missed, since machines are noisy; `--strict` makes it 1.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 import asynchronous
+import decode
 import download
 import harness
 import parse
@@ -21,6 +22,7 @@ QUESTIONS = {
     "pipeline": (pipeline.measure, pipeline.ROUNDS),
     "single": (single.measure, single.ROUNDS),
     "download": (download.measure, download.ROUNDS),
+    "decode": (decode.measure, decode.ROUNDS),
     "asyncio": (asynchronous.measure, asynchronous.ROUNDS),
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import zlib
+from functools import cache
 from typing import NamedTuple
 
 END_OF_HEAD = b"\r\n\r\n"
@@ -34,7 +37,7 @@ STORE_FIELDS = (
 
 
 class Wire(NamedTuple):
-    """One response as it is sent: `head`, `piece` `repeats` times, `tail`. `content`: its body's length."""
+    """One response as it is sent: `head`, `piece` `repeats` times, `tail`. `content`: its body's length, decoded."""
 
     head: bytes
     piece: bytes
@@ -80,6 +83,34 @@ def chunked(length: int, chunk: int, piece: int = 1 << 18) -> Wire:
     return Wire(_head(fields, 0), one * (piece // chunk), length // piece, b"0\r\n\r\n", length)
 
 
+@cache
+def log(length: int) -> bytes:
+    """Lines of JSON as a server's log has them, `length` bytes; gzip makes them five times smaller."""
+    choose = random.Random(7)
+    hosts = [f"node-{choose.randrange(1 << 20):05x}.example.net" for _ in range(40)]
+    targets = [f"/v1/objects/{choose.randrange(1 << 32):08x}/parts" for _ in range(500)]
+    lines: list[bytes] = []
+    at, clock = 0, 1_790_000_000_000
+    while at < length:
+        clock += choose.randrange(40)
+        line = (f'{{"time": {clock}, "level": "info", "host": "{choose.choice(hosts)}", "method": "GET", '
+                f'"target": "{choose.choice(targets)}", "status": {choose.choice((200, 200, 200, 206, 304, 404))}, '
+                f'"bytes": {choose.randrange(1 << 20)}, "seconds": {choose.random():.6f}, '
+                f'"id": "{choose.getrandbits(96):024x}"}}\n').encode()
+        lines.append(line)
+        at += len(line)
+    return b"".join(lines)[:length]
+
+
+def gzipped(length: int, member: int = 1 << 24) -> Wire:
+    """A response with the gzip of `length` bytes of `log`, in members of `member` bytes, its length declared."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    piece = compressor.compress(log(member)) + compressor.flush()
+    repeats = length // member
+    fields = (*NGINX_FIELDS, ("Content-Encoding", "gzip"))
+    return Wire(_head(fields, len(piece) * repeats), piece, repeats, b"", length)
+
+
 GIB = 1 << 30
 WIRES = {
     "8 fields": lambda: small(NGINX_FIELDS, 1024),
@@ -87,4 +118,5 @@ WIRES = {
     "length": lambda: large(GIB),
     "chunks of 16 KiB": lambda: chunked(GIB, 16 << 10),
     "chunks of 1 KiB": lambda: chunked(GIB, 1 << 10),
+    "gzip": lambda: gzipped(1 << 26),
 }
