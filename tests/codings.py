@@ -1,147 +1,79 @@
-"""Contents, what writes each content coding, and ways to read them through a `Decoder`."""
+"""Content as servers encode it, and answers that carry it."""
 
 from __future__ import annotations
 
 import gzip
-import itertools
-import random
-import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import ModuleType
 
-import pytest
-
-import httpio.content
 from conftest import need
-from httpio.content import PIECE, Decoder
-from httpio.exceptions import InvalidResponse
-from httpio.messages import Limits
 
-CODINGS = ("gzip", "deflate", "br", "zstd")
-TEXT = b"".join(b"%d: the quick brown fox\n" % number for number in range(40))
-NOISE = random.Random(1).randbytes(40_000)
-MIXED = NOISE[:20_000] + TEXT * 200 + NOISE[20_000:] + bytes(300_000)
-CONTENTS = {"nothing": b"", "a byte": b"x", "text": TEXT, "noise": NOISE, "mixed": MIXED}
+TEXT = b"".join(b"%05d: a line of a text that is worth its coding\n" % number for number in range(2000))
+"""About 100 kB, each line of which is another."""
 
 
-def library(coding: str) -> Any:
-    """The module that writes br or zstd; the test is skipped where it is not installed."""
-    module = httpio.content._library(coding)
-    need(module is not None, f"The Python package for {coding}")
-    return module
+def gzipped(content: bytes) -> bytes:
+    """One member (RFC 1952)."""
+    return gzip.compress(content, mtime=0)
 
 
-def deflated(data: bytes, bits: int, level: int = 6) -> bytes:
-    compressor = zlib.compressobj(level, zlib.DEFLATED, bits)
-    return compressor.compress(data) + compressor.flush()
+def raw_deflate(content: bytes) -> bytes:
+    """deflate without zlib's header and check sum, as some servers send it."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(content) + packer.flush()
 
 
-def zstd(data: bytes, **parameters: int) -> bytes:
-    module = library("zstd")
-    options = {module.CompressionParameter[name]: value for name, value in {"checksum_flag": 1, **parameters}.items()}
-    compressor = module.ZstdCompressor(options=options)
-    return bytes(compressor.compress(data) + compressor.flush())  # in two steps, so that its window is not the content
+def brotli(content: bytes) -> bytes:
+    """RFC 7932; the test is skipped where the library is missing."""
+    need(find_spec("brotli") is not None, "The Python package brotli")
+    import brotli
+
+    return bytes(brotli.compress(content, quality=5))
 
 
-def skippable(data: bytes, number: int = 0) -> bytes:
-    return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
+def zstandard(content: bytes) -> bytes:
+    """One frame (RFC 8878); the test is skipped where no library is there."""
+    return bytes(_zstd().compress(content))
 
 
-ENCODE: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "deflate raw": lambda data: deflated(data, -15),
-    "br": lambda data: bytes(library("br").compress(data, quality=4)),
-    "zstd": zstd,
+def _zstd() -> ModuleType:
+    try:
+        from compression import zstd  # Python 3.14
+    except ImportError:
+        need(find_spec("backports.zstd") is not None, "The Python package backports.zstd")
+        from backports import zstd
+    return zstd
+
+
+ENCODERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzipped),
+    "x-gzip": ("x-gzip", gzipped),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", raw_deflate),
+    "br": ("br", brotli),
+    "zstd": ("zstd", zstandard),
+    "two": ("deflate, gzip", lambda content: gzipped(zlib.compress(content))),
 }
+"""By what they are called here: the value of Content-Encoding, and what encodes so."""
 
 
-def label(encoding: str) -> str:
-    """The coding that a key of ENCODE stands for."""
-    return encoding.partition(" ")[0]
+def coded(content: bytes, coding: str = "gzip", status: str = "200 OK", fields: str = "") -> bytes:
+    """A response whose body is *content*, encoded already, with a Content-Length. *fields*: whole lines, each with its
+    CRLF."""
+    head = f"HTTP/1.1 {status}\r\nContent-Encoding: {coding}\r\nContent-Length: {len(content)}\r\n{fields}\r\n"
+    return head.encode("latin-1") + content
 
 
-def encoded(codings: Iterable[str], data: bytes) -> bytes:
-    for coding in codings:
-        data = ENCODE[coding](data)
-    return data
+def coded_chunks(content: bytes, size: int, coding: str = "gzip", trailers: bytes = b"") -> bytes:
+    """The same in chunks of that size. *trailers*: whole lines."""
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head.encode("latin-1") + chunks + b"0\r\n" + trailers + b"\r\n"
 
 
-def cut(data: bytes, sizes: int | Iterable[int]) -> Iterator[bytes]:
-    """The data in pieces of these sizes, the last again and again."""
-    size, at = 1, 0
-    more = itertools.repeat(sizes) if isinstance(sizes, int) else iter(sizes)
-    while at < len(data):
-        size = next(more, size)
-        yield data[at : at + size]
-        at += size
-
-
-def read(
-    codings: Sequence[str],
-    wire: bytes,
-    pieces: int | Iterable[int] = 1 << 30,
-    sizes: int | Sequence[int] = PIECE,
-    limits: Limits | None = None,
-) -> Iterator[bytes]:
-    """What a Decoder gives of what the wire brings in pieces, read with these sizes in turn."""
-    decoder = Decoder(codings, limits or Limits())
-    coming = cut(wire, pieces)
-    wanted = itertools.cycle((sizes,) if isinstance(sizes, int) else sizes)
-    while not decoder.ended:
-        if decoder.wants_input:
-            if piece := next(coming, b""):
-                decoder.feed(piece)
-            else:
-                decoder.finish()
-        else:
-            size = next(wanted)
-            data = decoder.read(size)
-            assert len(data) <= size
-            assert data or decoder.wants_input or decoder.ended
-            yield data
-    assert not decoder.wants_input
-    assert next(coming, None) is None
-    assert decoder.read(1) == b""
-
-
-def decoded(codings: Sequence[str], wire: bytes, *arguments: Any, **options: Any) -> bytes:
-    return b"".join(read(codings, wire, *arguments, **options))
-
-
-def refused(codings: Sequence[str], wire: bytes, text: str, *arguments: Any, **options: Any) -> bytes:
-    """What came before the InvalidResponse, whose text matches."""
-    got: list[bytes] = []
-    with pytest.raises(InvalidResponse, match=text) as caught:
-        got.extend(read(codings, wire, *arguments, **options))
-    assert caught.value.where == "in body"
-    return b"".join(got)
-
-
-class Handed:
-    """Calls of a library, bytes that were handed to it, and the most that it was asked for."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.input = 0
-        self.asked = 0
-
-    def counting(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        """What makes decompressors as *make* does, whose calls are counted."""
-        handed = self
-
-        class Counting:
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                self._real = make(*arguments, **options)
-
-            def decompress(self, data: bytes, size: int) -> bytes:
-                handed.calls += 1
-                handed.input += len(data)
-                handed.asked = max(handed.asked, size)
-                return bytes(self._real.decompress(data, size))
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._real, name)
-
-        return Counting
+def bomb(mebibytes: int, members: int = 1) -> bytes:
+    """Zeros in gzip: so many members of so many MiB each."""
+    return gzipped(bytes(mebibytes << 20)) * members

@@ -59,6 +59,7 @@ class Link(Sender):
         if self.untold:
             self.tell()
         response = self.ready.popleft()
+        self.decoding = None  # on a broken link the one before may not have been read to its end
         if response.complete_by is None:
             self.current = response
         else:
@@ -310,10 +311,16 @@ class Link(Sender):
         decoding = Decoding(response, self.target.limits)
         if content is not None:
             self.current = response
+            self.closed_inside = False  # it is all here, whatever was closed behind it
             decoding.feed(content)
             decoding.finish()
         if self.current is response and (decoding.needed or content is not None):
             self.decoding = decoding
+
+    def refuse_reader(self) -> None:
+        """StateError where another call reads the content."""
+        if self._reader.locked():
+            raise StateError("another call is reading from this connection")
 
     def stop_decoding(self) -> None:
         """What is left of the content is not decoded; what of it is here already is dropped."""
@@ -330,20 +337,28 @@ class Link(Sender):
             yield PollNeeded(transport.fd, POLLOUT, monotonic())  # due at once: others have a turn
             self._check_open(protocol)
         while self.decoding is decoding:
+            reader = self._reader
+            if not reader.acquire(blocking=False):
+                raise StateError("another call is reading from this connection")
             try:
                 content = decoding.read(size)
+                if content:
+                    self._decoded += len(content)
+                    return content
+                if decoding.ended:
+                    self.stop_decoding()
+                    return b""
+                fed = self._feed(decoding)
             except HTTPError as exc:
-                exc.outstanding = protocol.unanswered()  # not broken: the framing is as it should be
+                if decoding.failed:
+                    exc.outstanding = protocol.unanswered()  # not broken: the framing is as it should be
                 raise
-            if content:
-                self._decoded += len(content)
-                return content
-            if decoding.ended:
-                self.stop_decoding()
-            elif not self._feed(decoding):
+            finally:
+                reader.release()
+            if not fed:
                 yield from self._co_more_content(None)
-        self.check_not_closed_inside()
-        return b""
+        self._check_open(protocol)
+        raise StateError("what was left of the content was dropped by another call")
 
     def _feed(self, decoding: Decoding) -> bool:
         """Feed what is here of the encoded content, or its end; False: nothing is."""

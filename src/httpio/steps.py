@@ -173,7 +173,9 @@ class Steps(Face):
     def co_discard(self) -> Step[None]:
         """As `HTTPConnection.discard`."""
         link = self._link
-        link.stop_decoding()
+        if link.decoding is not None:
+            link.refuse_reader()
+            link.stop_decoding()
         if link.current is not None:
             view = memoryview(bytearray(BUFFER_SIZE))
             while link.current is not None:

@@ -16,7 +16,7 @@ from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, U
 from httpio.transport import NestedTLSTransport, TLSTransport, Transport
 from httpio.waiting import POLLIN, POLLOUT, Step
 
-__all__ = ["Resumption", "co_secure", "default_context"]
+__all__ = ["Resumption", "co_secure", "default_context", "load_certificate"]
 
 log = logging.getLogger("httpio.dial")
 
@@ -41,10 +41,7 @@ def default_context(
     """
     if keyfile is not None and certfile is None:
         raise ValueError("a keyfile goes with a certfile")
-    for name in (cafile, certfile, keyfile):
-        if name is not None:
-            with open(name, "rb"):  # OpenSSL's errors do not say which file
-                pass
+    _name_unreadable(cafile, certfile, keyfile)
     context = ssl.create_default_context(cafile=cafile)
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     if ssl.HAS_ALPN:
@@ -52,8 +49,26 @@ def default_context(
     if ssl.HAS_NEVER_CHECK_COMMON_NAME:
         context.hostname_checks_common_name = False
     if certfile is not None:
-        context.load_cert_chain(certfile, keyfile, _no_password if password is None else password)
+        load_certificate(context, certfile, keyfile, password)
     return context
+
+
+def load_certificate(
+    context: ssl.SSLContext,
+    certfile: str | os.PathLike[str],
+    keyfile: str | os.PathLike[str] | None,
+    password: str | bytes | Callable[[], str | bytes] | None = None,
+) -> None:
+    """`ssl.SSLContext.load_cert_chain`; ValueError where the key has a password and none is given."""
+    _name_unreadable(certfile, keyfile)
+    context.load_cert_chain(certfile, keyfile, _no_password if password is None else password)
+
+
+def _name_unreadable(*files: str | os.PathLike[str] | None) -> None:
+    """OSError that says which file cannot be read, and why, as OpenSSL's do not."""
+    for file in files:
+        if file is not None and (os.path.isdir(file) or not os.access(file, os.R_OK)):
+            open(file, "rb").close()
 
 
 def _no_password() -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from functools import partial
 
 from httpio.aio import Feed, watch_of
-from httpio.bulk.engine import Engine, Lane, ProxyFor, Settings, task_of
+from httpio.bulk.engine import Encoded, Engine, Lane, ProxyFor, Settings, task_of
 from httpio.bulk.report import Result
 from httpio.headers import FieldsLike
 from httpio.messages import Limits, Request
@@ -17,6 +17,9 @@ from httpio.watching import Waiter, Watch
 from httpio.window import refuse_one
 
 __all__ = ["afetch"]
+
+IN_THE_LOOP = 16 * 1024
+"""Bytes of encoded content that are decoded in the loop's thread."""
 
 ROUNDS = 16
 """Rounds without a wait after which other tasks have a turn."""
@@ -58,7 +61,7 @@ async def _run(engine: Engine, feed: Feed[str | Request] | None) -> AsyncGenerat
             waiting.take_news()
             busy = engine.advance()
             for result in engine.take_results():
-                yield result
+                yield await _decoded(engine, result) if isinstance(result, Encoded) else result
             if not busy:
                 if feed is None or not await feed.more():
                     break
@@ -73,6 +76,13 @@ async def _run(engine: Engine, feed: Feed[str | Request] | None) -> AsyncGenerat
         engine.close()
         if feed is not None:
             await feed.close()
+
+
+async def _decoded(engine: Engine, encoded: Encoded) -> Result:
+    """The result; what may take long to decode is decoded in a thread."""
+    if len(encoded.result.content or b"") <= IN_THE_LOOP:
+        return engine.decode(encoded)
+    return await asyncio.to_thread(engine.decode, encoded)
 
 
 class _Waiting:

@@ -32,7 +32,7 @@ from httpio.version import VERSION
 from httpio.waiting import PollNeeded, Step, wait_any
 from httpio.window import MOST_BODIES, Backlog, Failure, Window, body_size, refuse_one
 
-__all__ = ["Engine", "Job", "Lane", "Task", "fetch", "task_of", "transfer"]
+__all__ = ["Encoded", "Engine", "Job", "Lane", "Task", "fetch", "task_of", "transfer"]
 
 MAX_LANES = 64
 """Origins that are connected to at the same time."""
@@ -76,7 +76,7 @@ class Settings(NamedTuple):
     limits: Limits | None
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
     """A result whose content is still to be decoded."""
 
     result: Result
@@ -144,7 +144,8 @@ def transfer(
 def _run(engine: Engine) -> Iterator[Result]:
     with closing(engine):
         while engine.advance():
-            yield from engine.take_results()
+            for result in engine.take_results():
+                yield engine.decode(result) if isinstance(result, Encoded) else result
             needs = engine.needs()
             if needs:
                 wait_any(needs)
@@ -236,7 +237,7 @@ class Engine:
         self._waiting: deque[Lane] = deque()  # lanes that have tasks and no place yet
         self.active: list[Lane] = []
         """The lanes that are served."""
-        self._results: deque[Result | _Encoded] = deque()
+        self._results: deque[Result | Encoded] = deque()
         self.queued = 0
         self.queued_bodies = 0
         """Bytes of the bodies in them."""
@@ -284,14 +285,13 @@ class Engine:
         for lane in self.active:
             lane.ready = lane.ready or bool(lane.queue)
 
-    def take_results(self) -> Iterator[Result]:
-        """What is there to hand out."""
+    def take_results(self) -> Iterator[Result | Encoded]:
+        """What is there to hand out; `decode` makes a result of what is encoded."""
         while self._results:
-            result = self._results.popleft()
-            yield self._decode(result) if isinstance(result, _Encoded) else result
+            yield self._results.popleft()
 
-    def _decode(self, encoded: _Encoded) -> Result:
-        """The result with its content decoded: late, so that what has grown does not pile up."""
+    def decode(self, encoded: Encoded) -> Result:
+        """The result with its content decoded: late, so that what has grown does not pile up. In any thread."""
         result, response = encoded
         limits, most = self._limits, self._settings.body_limit
         content: bytes | None = None
@@ -475,7 +475,7 @@ class Engine:
             error = UnsupportedResponse(reason, expected=response.length)
         lane.out.popleft()
         result = Result(item, response.status, response.headers, content, path, error, attempts)
-        self._results.append(_Encoded(result, response) if encoded and content else result)
+        self._results.append(Encoded(result, response) if encoded and content else result)
 
     @staticmethod
     def _co_save(sink: FolderSink, job: Job, link: Link) -> Step[Path | Exception]:

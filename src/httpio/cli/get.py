@@ -18,7 +18,7 @@ from httpio.cli.progress import Progress
 from httpio.exceptions import HTTPError, InvalidURL
 from httpio.headers import encode_fields
 from httpio.proxies import Proxy, environment_proxy
-from httpio.tls import default_context
+from httpio.tls import default_context, load_certificate
 from httpio.tunnel import load_socks
 
 __all__ = ["run"]
@@ -143,11 +143,12 @@ def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLCo
     if cert is None:
         return context
     try:
-        return default_context(cacert, cert, key)
+        load_certificate(context, cert, key)
     except (OSError, ValueError) as exc:
         files = f"{cert} and {key} are" if key else f"{cert} is"
         reason = f"{files} no certificate and its key, in PEM" if isinstance(exc, ssl.SSLError) else _plain(exc)
         raise _UsageError(f"--cert: {reason}") from None
+    return context
 
 
 def _proxy(url: str | None) -> Proxy | None:
