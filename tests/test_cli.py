@@ -162,6 +162,8 @@ class TestTransfer:
 class TestProxy:
     @pytest.mark.parametrize("url", ["http://proxy.example:3128", "https://proxy.example", "socks5h://[::1]:1080/"])
     def test_by_its_url(self, run, transfer, url):
+        if url.startswith("socks"):
+            pytest.importorskip("socksio")
         assert run("http://h/a", "--proxy", url).status == 0
         assert str(Proxy.of(transfer.options["proxy"])) == str(Proxy(url))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -12,12 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
 import httpio
 from conftest import Authority
 from httpio.states import Send, Sending
+from servers.proxy import Proxy, relays, tunnels
 from servers.scripted import Peer, Scripted, Seen, server_context
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,12 +101,40 @@ def documented(peer: Peer) -> None:
         if target == "/last":
             peer.answer(b"goodbye", fields="Connection: close\r\n")
             return
-        if target == "/sums":
+        if target.startswith(("/zipped", "/unknown-coding")):
+            answer_encoded(peer, seen)
+        elif target == "/sums":
             head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Sum\r\n\r\n"
             peer.send(head + b"5\r\nhello\r\n0\r\nSum: 532\r\n\r\n")
         else:
             body = b"" if seen.method == "HEAD" else target.encode() + b"\n"
             peer.answer(body * (100_000 if target.startswith("/large") else 1), fields="Content-Type: text/plain\r\n")
+
+
+def answer_encoded(peer: Peer, seen: Seen) -> None:
+    target = seen.target
+    if target == "/unknown-coding":
+        peer.answer(b"no one knows", fields="Content-Encoding: x-unknown\r\n")
+        return
+    content = bytes(10_000_000) if target == "/zipped-zeros" else target.encode() * 20_000
+    if "gzip" not in (seen.field("Accept-Encoding") or ""):
+        peer.answer(content)
+        return
+    encoded = gzip.compress(content)
+    peer.answer(encoded[:-20] if target == "/zipped-cut" else encoded, fields="Content-Encoding: gzip\r\n")
+
+
+def proxying(peer: Peer) -> None:
+    """The proxy of the examples."""
+    while b"\r\n" not in peer.buffer and peer.receive():
+        pass
+    if peer.buffer.startswith(b"CONNECT secret.example"):
+        peer.head()
+        peer.answer(b"not this one", "403 Forbidden", "Via: 1.1 proxy.example\r\n")
+    elif peer.buffer.startswith(b"CONNECT"):
+        tunnels()(peer)
+    else:
+        relays()(peer)
 
 
 def receive_body(peer: Peer, seen: Seen) -> None:
@@ -128,8 +160,14 @@ def test_examples_run(path: Path, authority: Authority, tmp_path: Path, monkeypa
     monkeypatch.setattr(httpio, "DNS_TEST_HOSTNAMES", ())  # a page may set it
     Path("release.tar").write_bytes(bytes(300_000))
     tls = server_context(authority.chain, authority.key)
-    with Scripted(documented) as server, Scripted(documented, tls) as secure:
+    with (
+        Scripted(documented) as server,
+        Scripted(documented, tls) as secure,
+        Proxy(proxying) as proxy,
+        mock.patch.dict(os.environ),  # a page may set it
+    ):
         names = {"host": "localhost", "port": server.port, "tls_port": secure.port, "cafile": authority.ca}
+        names["proxy"] = f"localhost:{proxy.port}"
         for block in shown:
             exec(block.code(), names)
         for name in names.values():
