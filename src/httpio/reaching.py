@@ -15,7 +15,7 @@ from httpio.protocol import Protocol
 from httpio.proxies import Proxy
 from httpio.tls import Resumption, co_secure, default_context
 from httpio.transport import Transport
-from httpio.tunnel import Tunnel, load_socks
+from httpio.tunnel import AddressRefused, Tunnel, load_socks
 from httpio.urls import host_field
 from httpio.waiting import Step
 
@@ -114,17 +114,17 @@ def co_reach(target: Target, attempt: Attempt, known: Acquaintance) -> Step[Tran
     if proxy is None or not proxy.is_socks:
         return (yield from _co_reach_by(target, attempt, known, target.host))
     load_socks()  # where that is missing, nothing is to be sent
-    if proxy.resolves_names:
-        return (yield from _co_reach_by(target, attempt, known, target.host))
-    failure: ProxyError | None = None
-    addresses = yield from co_resolve(target.host, target.port, attempt)
-    for host in dict.fromkeys(str(found.address[0]) for found in addresses):
+    hosts = [target.host]
+    if not proxy.resolves_names:
+        addresses = yield from co_resolve(target.host, target.port, attempt)
+        hosts = list(dict.fromkeys(str(found.address[0]) for found in addresses))
+    refusals: list[str] = []
+    for host in hosts:
         try:
             return (yield from _co_reach_by(target, attempt, known, host))
-        except ProxyError as exc:
-            failure = exc
-    assert failure is not None
-    raise failure
+        except AddressRefused as exc:
+            refusals.append(str(exc))
+    raise ProxyError("; ".join(refusals))
 
 
 def _co_reach_by(target: Target, attempt: Attempt, known: Acquaintance, host: str) -> Step[Transport]:

@@ -28,10 +28,14 @@ from httpio.waiting import PollNeeded, Step
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["Tunnel", "load_socks"]
+__all__ = ["AddressRefused", "Tunnel", "load_socks"]
 
 KEPT_ANSWER = 64 * 1024
 """Bytes of the body in which a proxy says why it refuses; of a longer one nothing is kept."""
+
+
+class AddressRefused(ProxyError):
+    """A SOCKS proxy does not connect to what it was asked for. It may to another address."""
 
 
 class Tunnel:
@@ -150,7 +154,7 @@ class Tunnel:
         answer = yield from self._co_exactly(4, 5)
         if answer[1]:
             reason = _REFUSALS.get(answer[1], f"code {answer[1]}")
-            raise ProxyError(f"the proxy {proxy} does not connect to {host} port {port}: {reason}")
+            raise AddressRefused(f"the proxy {proxy} does not connect to {host} port {port}: {reason}")
         if answer[3] not in (1, 3, 4):
             raise self._no_socks(answer)
         size = 4 if answer[3] == 1 else 16 if answer[3] == 4 else (yield from self._co_exactly(1))[0]
