@@ -189,7 +189,7 @@ def announced(port: int) -> Iterator[dict[str, Any]]:
 
 def rows(port: int, groups: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of these groups, each at its id."""
-    for row in corpus.responses():
+    for row in (*corpus.responses(), *corpus.coded()):
         if row["group"] in groups:
             limits = {"max_decoded": 1 << 20} if row["id"] == "CE-016" else {}
             found = one(Asked(port, f"/{row['id']}", row["group"] == "content-coding", **limits), "readall")

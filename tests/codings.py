@@ -30,7 +30,7 @@ def brotli(content: bytes) -> bytes:
     need(find_spec("brotli") is not None, "The Python package brotli")
     import brotli
 
-    return bytes(brotli.compress(content, quality=5))
+    return bytes(brotli.compress(content))
 
 
 def zstandard(content: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import ssl
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -25,24 +24,15 @@ TAKEN_INSTEAD = {
     "CH-046": ("ok", "llhttp takes an empty extension value; the data are the same"),
 }
 
+MESSAGES = [*corpus.responses(), *corpus.undecoded()]
+
 SECOND = b"HTTP/1.1 203 Second\r\nContent-Length: 6\r\n\r\nsecond"
-
-
-def splits(wire: bytes, seed: str) -> Iterator[list[memoryview]]:
-    """The pieces in which a wire arrives: whole, in small pieces, and cut in two at many places."""
-    view = memoryview(wire)
-    small = 1 if len(wire) <= 4096 else 1000
-    yield [view]
-    yield [view[at : at + small] for at in range(0, len(view), small)]
-    places = range(1, len(view)) if small == 1 else random.Random(seed).sample(range(1, len(view)), 200)
-    for at in places:
-        yield [view[:at], view[at:]]
 
 
 def runs(wire: bytes, seed: str) -> Iterator[tuple[Callable[..., Driver], list[memoryview]]]:
     """Each way to arrive, in both forms; with a bare parser or not, and bodies here or there, in turn."""
     kinds = [(limit, half) for limit in BODY_LIMITS for half in (False, True)]
-    for number, pieces in enumerate(splits(wire, seed)):
+    for number, pieces in enumerate(corpus.splits(wire, seed)):
         for limit, half in kinds if number < 2 else [kinds[number % len(kinds)]]:
             for form in FORMS:
                 yield partial(form, body_limit=limit, half=half), pieces
@@ -91,7 +81,7 @@ def assert_row(row: corpus.Row, outcomes: list[oracle.Outcome]) -> None:
         assert last.tunnel == row["tunnel"].encode("latin-1")
 
 
-@pytest.mark.parametrize("row", corpus.responses(), ids=lambda row: str(row["id"]))
+@pytest.mark.parametrize("row", MESSAGES, ids=lambda row: str(row["id"]))
 def test_row(row: corpus.Row) -> None:
     wire, methods = corpus.wire(row), corpus.methods(row)
     late = methods[1:] if row.get("deliver") == "second_request_after_wire" else []
@@ -178,9 +168,7 @@ def converse(conn: HTTPConnection, methods: list[str]) -> list[oracle.Outcome]:
     return outcomes
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in corpus.responses() if "deliver" not in row], ids=lambda row: str(row["id"])
-)
+@pytest.mark.parametrize("row", [row for row in MESSAGES if "deliver" not in row], ids=lambda row: str(row["id"]))
 def test_row_through_a_connection(row: corpus.Row, authority: Authority) -> None:
     methods = corpus.methods(row)
     server_context = context = None

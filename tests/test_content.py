@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import httpio.content
-from codings import (
+from encoders import (
     CODINGS,
     CONTENTS,
     ENCODE,

@@ -20,6 +20,9 @@ __all__ = ["Decoder", "accept_encoding", "codings_of"]
 FLOOR = 1024 * 1024
 """Bytes to which any input may grow."""
 
+HELD = 1024 * 1024
+"""Bytes that wait, at most, where those before them grow by more than they may."""
+
 PIECE = 64 * 1024
 """Bytes that pass from one coding to the next at most, and to a library in one call."""
 
@@ -78,6 +81,8 @@ class _Coding:
         self.name = name
         self.at_end = False
         """The end mark was reached, and nothing came behind it."""
+        self.held = False
+        """What it has given so far is more than it may."""
         self._given = 0
         self._data = b""
         self._at = 0
@@ -97,18 +102,18 @@ class _Coding:
         self._dry = False
 
     def read(self, size: int, most: int) -> bytes:
-        """At most *size* bytes; b"" says nothing: look at `idle`. InvalidResponse where it has given more than *most*
-        in all."""
+        """At most *size* bytes; b"" says nothing: look at `idle`, and at `held`, where there are more than *most* in
+        all."""
         output = self._output
-        if not output:
-            left = most - self._given
-            data = self._decode(min(max(size, self._least), left + 1)) if left >= 0 else b""
-            if len(data) > left:
-                raise _invalid(f"the {self.name} data grows by more than max_ratio allows, to more than {most} bytes")
+        if not output and self._given <= most:
+            data = self._decode(min(max(size, self._least), most - self._given + 1))
             self._given += len(data)
-            if len(data) <= size:
+            if self._given <= most and len(data) <= size:
                 return data
-            output = memoryview(data)
+            output = self._output = memoryview(data)
+        self.held = self._given > most
+        if self.held:
+            return b""
         self._output = output[size:]
         return bytes(output[:size])
 
@@ -300,13 +305,14 @@ class Decoder:
         self._data = b""
         self._at = 0
         self._fed = 0
+        self._held = False  # there is more, and more than may come of what was fed
         self._finished = False
         self._failure: tuple[type[HTTPError], str] | None = None
 
     @property
     def wants_input(self) -> bool:
         """Nothing more comes before `feed` or `finish`."""
-        return not self._finished and self._empty
+        return not self._finished and (self._held or self._empty)
 
     @property
     def ended(self) -> bool:
@@ -324,9 +330,10 @@ class Decoder:
 
     def feed(self, data: bytes) -> None:
         """The next encoded bytes, as many as there are; only when `wants_input`."""
-        self._data = data
+        self._data = self._data[self._at :] + data
         self._at = 0
         self._fed += len(data)
+        self._held = False
 
     def finish(self) -> None:
         """No more bytes come."""
@@ -372,9 +379,17 @@ class Decoder:
                         raise _invalid(f"the {coding.name} data is cut short")
                     return b""
                 coding.feed(data)
-            data = coding.read(size, max(FLOOR, self._max_ratio * self._fed))
+            most = max(FLOOR, self._max_ratio * self._fed)
+            data = coding.read(size, most)
             if data:
                 return data
+            if coding.held:
+                # What is to come may make up for it: how the data arrives is not to decide.
+                if self._finished or len(self._data) - self._at > HELD:
+                    grows = "grows by more than max_ratio allows"
+                    raise _invalid(f"the {coding.name} data {grows}, to more than {most} bytes")
+                self._held = True
+                return b""
 
     def _take(self, size: int) -> bytes:
         data = self._data[self._at : self._at + size]

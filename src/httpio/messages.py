@@ -208,7 +208,8 @@ class Limits:
     max_decoded: int = 64 * 1024 * 1024
     """Decoded content that is collected in memory; read piece by piece it may be longer."""
     max_ratio: int = 1000
-    """How many times its size a body may grow in decoding, once it has grown to 1 MiB."""
+    """How many times its size a body may grow in decoding, once it has grown to 1 MiB. Of what has come so far no more
+    than that is given out."""
 
 
 class Lenient(IntFlag):

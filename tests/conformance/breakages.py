@@ -12,6 +12,7 @@ import pytest
 from conformance.faces import AioFutures, Face, InLoop, Steps, Stuck
 from conformance.scenario import PLAIN, TLS
 from httpio import POLLIN, HTTPError, PollNeeded, Request
+from httpio.decoding import Decoding
 from httpio.endpoint import Endpoint
 from httpio.link import Link
 from httpio.pipelining import Pipeline
@@ -185,6 +186,12 @@ def any_end_is_good(monkeypatch: pytest.MonkeyPatch, face: type[Face]) -> None:
     monkeypatch.setattr(Transport, "clean", property(lambda self: True, nothing), raising=False)
 
 
+def any_end_is_an_end_mark(monkeypatch: pytest.MonkeyPatch, face: type[Face]) -> None:
+    read = Decoding.read
+    monkeypatch.setattr(Decoding, "ended", property(lambda self: self.whole))
+    monkeypatch.setattr(Decoding, "read", lambda self, size: b"" if self.whole else read(self, size))
+
+
 def without_deadline(real: Any) -> Any:
     def need(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)
@@ -207,6 +214,11 @@ STEPS = [
     Breakage(
         "the bell is mute", patched(Bell, "ring", lambda real: nothing), "the 100 that another reads lets a body go"
     ),
+    Breakage("nothing is decoded", patched(Link, "begin_decoding", lambda real: nothing), "decoded: gzip"),
+    Breakage(
+        "what is dropped is decoded", patched(Link, "stop_decoding", lambda real: nothing), "discard decodes nothing"
+    ),
+    Breakage("a coding ends where its body ends", any_end_is_an_end_mark, "gzip cut short, read in pieces"),
     Breakage("time does not count", patched(Endpoint, "need", without_deadline), "silence inside a body"),
     Breakage(
         "100 is waited for without end",

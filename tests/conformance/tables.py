@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from conformance import calls, continues, losses, responses, runs, together, uploads
+from conformance import calls, continues, decoding, losses, responses, runs, together, undecodable, uploads
 from conformance.scenario import SCENARIOS
 
 __all__ = ["SCENARIOS", "TABLES"]
 
-TABLES = (responses, uploads, continues, calls, losses, together, runs)
+TABLES = (responses, uploads, continues, calls, losses, together, runs, decoding, undecodable)

@@ -238,6 +238,7 @@ class Engine:
         self.active: list[Lane] = []
         """The lanes that are served."""
         self._results: deque[Result | Encoded] = deque()
+        self._hopeless = 0  # of them, those of tasks that went to no lane
         self.queued = 0
         self.queued_bodies = 0
         """Bytes of the bodies in them."""
@@ -287,6 +288,7 @@ class Engine:
 
     def take_results(self) -> Iterator[Result | Encoded]:
         """What is there to hand out; `decode` makes a result of what is encoded."""
+        self._hopeless = 0
         while self._results:
             yield self._results.popleft()
 
@@ -338,7 +340,7 @@ class Engine:
     def draw(self) -> bool:
         """Draw more of the caller's items and give them to their lanes; False: there are none, or enough
         wait already."""
-        if self._exhausted or self.queued >= LOOK_AHEAD:
+        if self._exhausted or self.queued >= LOOK_AHEAD or self._hopeless >= LOOK_AHEAD:
             return False
         drawn = False
         bodies = 0
@@ -354,12 +356,14 @@ class Engine:
             drawn = True
             if isinstance(task, Result):
                 self._results.append(task)
+                self._hopeless += 1
                 continue
             lane = self._lanes.get(task.job.origin)
             if lane is None:
                 lane = self._lanes[task.job.origin] = self._open_lane(task.job.origin)
             if lane.error is not None:
                 self._results.append(Result(task.item, error=lane.error, attempts=0))
+                self._hopeless += 1
                 continue
             lane.queue.append(task)
             self.queued += 1
@@ -397,7 +401,7 @@ class Engine:
         try:
             proxy = Proxy.of(self._proxy(str(origin))) if callable(self._proxy) else self._proxy
             target = replace(target, proxy=proxy)
-        except (TypeError, ValueError) as exc:  # no way to this origin; there may be one to others
+        except Exception as exc:  # no way to this origin; there may be one to others
             error = exc
             self._refused += 1
         settings = self._settings
