@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from codings import TEXT, gzipped
-from httpio import HTTPConnection, StateError
+from httpio import ConnectionClosed, HTTPConnection, StateError, accept_encoding
 from httpio.bulk.engine import Job, transfer
 from httpio.bulk.sinks import FolderSink
 from httpio.urls import split_url
 from httpio.waiting import PollNeeded, Step, run
-from servers.scripted import Peer, Scripted
+from servers.scripted import Peer, Scripted, answers
 
 ENCODED = gzipped(TEXT)
 ANSWERS = 10
@@ -120,3 +120,52 @@ def test_a_second_call(second: str) -> None:
         sent.wait(20)
         conn.read_response(decode=True)
         assert wait_within(first(conn), sent, rest) == TEXT
+
+
+def test_a_call_that_is_left_in_the_middle() -> None:
+    """What it had read is lost, and the rest does not pass for the whole."""
+    content = TEXT * 80  # more than is decoded at a time
+    encoded = gzipped(content)
+
+    def script(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.answer(encoded, fields="Content-Encoding: gzip\r\n")
+
+    left, whole = 0, b""
+    with Scripted(script) as server:
+        for turns in range(1, 100):
+            with HTTPConnection("127.0.0.1", server.port, timeout=20) as conn:
+                conn.send_request("GET", "/")
+                conn.read_response(decode=True)
+                step = conn.co_readall()
+                try:
+                    for _ in range(turns):
+                        next(step).poll()
+                except StopIteration as stop:
+                    whole = stop.value
+                    break
+                step.close()
+                left += 1
+                with pytest.raises(ConnectionClosed):
+                    conn.readall()
+    assert whole == content
+    assert left > len(content) >> 21
+
+
+def test_what_a_pipeline_asks_for_ends_with_it() -> None:
+    """Also where the connection is closed inside it, and the next pipeline has begun."""
+    with Scripted(answers) as server, HTTPConnection("127.0.0.1", server.port, timeout=20) as conn:
+        first = conn.pipeline(["/1", "/2"], decode=True)
+        next(first)
+        conn.close()
+        conn.send_request("GET", "/plain")
+        assert conn.read_response().status == 200
+        conn.discard()
+        second = conn.pipeline(["/3", "/4", "/5"], depth=1, decode=True)
+        next(second)
+        first.close()  # type: ignore[attr-defined]
+        assert len(list(second)) == 2
+        conn.send_request("GET", "/plain/again")
+    asked = {seen.target: seen.field("Accept-Encoding") for seen in server.seen}
+    assert asked["/plain"] == "identity"
+    assert {asked[target] for target in ("/1", "/3", "/4", "/5")} == {accept_encoding()}

@@ -84,7 +84,9 @@ class Face:
         if self._collected:
             self._collected = False
             return
-        self._pipeline = None
+        if self._pipeline is not None:
+            self._pipeline = None
+            self._link.send_with(self._link.target.defaults)
         self._link.close()
 
     disconnect = reset = close

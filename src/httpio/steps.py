@@ -166,6 +166,8 @@ class Steps(Face):
         except BaseException:
             if any(parts) and link.protocol is protocol and not (decoding is not None and decoding.failed):
                 link.break_off()  # it is lost: what follows must not pass for the whole
+                if decoding is not None:
+                    decoding.interrupt()
             raise
         link.check_not_closed_inside()
         return b"".join(parts)
@@ -222,9 +224,9 @@ class Steps(Face):
             yield
         finally:
             try:
-                if pipeline.decodes:
-                    link.send_with(link.target.defaults)
                 if self._pipeline is pipeline:
+                    if pipeline.decodes:
+                        link.send_with(link.target.defaults)
                     self._pipeline = None
                     pipeline.close()
             except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -149,6 +150,9 @@ def co_secure(
             raise UnsupportedResponse(f"the peer chose to speak {chosen} (ALPN), not {PROTOCOL}", where="connecting")
         attempt.check()
     except BaseException as exc:
+        if isinstance(secured, NestedTLSTransport):
+            with contextlib.suppress(OSError):
+                secured.push()  # the alert that says why
         secured.drop()
         transport.drop()
         _close_lost(exc)

@@ -381,7 +381,7 @@ class NestedTLSTransport(_Secured):
         self._buffer = bytearray(2 * TLS_RECORD)
         self._stuck = b""  # as OpenSSL wants it repeated
         self._records = b""  # that the inner transport has not taken
-        self._incomplete = True  # what is in `incoming` is not a whole record
+        self._incomplete = False  # what is in `incoming` is not a whole record, as far as is known
 
     def shake(self) -> int:
         """Carry the messages of a handshake; returns what to wait for before it can go on, 0: nothing."""

@@ -37,6 +37,8 @@ class NameServer:
         with suppress(OSError):  # it is closed
             while True:
                 query, client = self._udp.recvfrom(_UDP_LIMIT)
+                if not query:
+                    return  # it is shut down
                 answer = self.answer(query)
                 if len(answer) > _UDP_LIMIT:
                     end = len(_question(query)[0])
