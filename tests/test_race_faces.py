@@ -482,6 +482,8 @@ def test_an_interrupt(face: Face, name: str, network: Network, hanging: LookUp) 
         waits_for(lambda: begun(network, hanging))
         signal.pthread_kill(main, signal.SIGINT)
 
+    # Ignored signals are inherited: a shell that runs tests in the background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
@@ -490,6 +492,7 @@ def test_an_interrupt(face: Face, name: str, network: Network, hanging: LookUp) 
             pytest.fail("it has not been interrupted")
     finally:
         thread.join(WAIT)
+        signal.signal(signal.SIGINT, before)
     assert network.open() == []
 
 

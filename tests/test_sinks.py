@@ -248,7 +248,7 @@ def test_when_a_call_fails_nothing_is_left(how, tmp_path, monkeypatch, call, fai
         assert files(tmp_path) == {"d/a": b"old"}
         assert (sink.objects, sink.bytes) == (1, 3)
         if sys.platform == "linux":
-            assert open_descriptors() == before
+            assert open_descriptors() <= before  # what another test has left may have gone meanwhile
         sink.store("d/a", b"newer")
         assert files(tmp_path) == {"d/a": b"newer"}
 

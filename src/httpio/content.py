@@ -7,6 +7,7 @@ piece of input, whatever the content would grow to.
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
@@ -302,9 +303,9 @@ class Decoder:
                 raise _unsupported(f"the content coding {coding} needs {_NEEDED[coding]}")
         self._chain = [_CODINGS[coding](coding) for coding in reversed(codings)]
         self._max_ratio = limits.max_ratio
-        self._data = b""
-        self._at = 0
-        self._fed = 0
+        self._pieces: deque[bytes] = deque()
+        self._at = 0  # in the first of them
+        self._fed = self._taken = 0
         self._held = False  # there is more, and more than may come of what was fed
         self._finished = False
         self._failure: tuple[type[HTTPError], str] | None = None
@@ -324,15 +325,15 @@ class Decoder:
     @property
     def _empty(self) -> bool:
         """Nothing is left to read, and nothing has failed."""
-        if self._failure is not None or self._at < len(self._data):
+        if self._failure is not None or self._pieces:
             return False
         return all(coding.idle for coding in self._chain)
 
     def feed(self, data: bytes) -> None:
         """The next encoded bytes, as many as there are; only when `wants_input`."""
-        self._data = self._data[self._at :] + data
-        self._at = 0
-        self._fed += len(data)
+        if data:
+            self._pieces.append(data)
+            self._fed += len(data)
         self._held = False
 
     def finish(self) -> None:
@@ -362,7 +363,7 @@ class Decoder:
     def _fail(self, kind: type[HTTPError], text: str) -> tuple[type[HTTPError], str]:
         self._failure = (kind, text)
         self._chain = []
-        self._data = b""
+        self._pieces.clear()
         return self._failure
 
     def _pull(self, depth: int, size: int) -> bytes:
@@ -385,15 +386,22 @@ class Decoder:
                 return data
             if coding.held:
                 # What is to come may make up for it: how the data arrives is not to decide.
-                if self._finished or len(self._data) - self._at > HELD:
+                if self._finished or self._fed - self._taken > HELD:
                     grows = "grows by more than max_ratio allows"
                     raise _invalid(f"the {coding.name} data {grows}, to more than {most} bytes")
                 self._held = True
                 return b""
 
     def _take(self, size: int) -> bytes:
-        data = self._data[self._at : self._at + size]
+        if not self._pieces:
+            return b""
+        piece = self._pieces[0]
+        data = piece[self._at : self._at + size]
         self._at += len(data)
+        self._taken += len(data)
+        if self._at == len(piece):
+            self._pieces.popleft()
+            self._at = 0
         return data
 
 

@@ -19,6 +19,7 @@ from httpio.pipelining import Pipeline
 from httpio.proxies import Proxy, ProxyLike
 from httpio.reaching import Target
 from httpio.states import Receiving
+from httpio.tls import check_context
 from httpio.urls import DEFAULT_PORTS, check_host, check_port, host_field
 
 __all__ = ["Face"]
@@ -46,8 +47,6 @@ class Face:
         trace: TraceTo = None,
         on_informational: Callable[[HTTPResponse], object] | None = None,
     ) -> None:
-        if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
-            raise TypeError("ssl_context must be an ssl.SSLContext or None, not " + type(ssl_context).__name__)
         scheme = "http" if ssl_context is None else "https"
         self.hostname = check_host(hostname)
         self.port = DEFAULT_PORTS[scheme] if port is None else check_port(port)
@@ -61,11 +60,11 @@ class Face:
             defaults=tuple(
                 encode_fields({"Host": host_field(self.hostname, self.port, scheme), "Accept-Encoding": "identity"})
             ),
-            ssl_context=ssl_context,
+            ssl_context=check_context(ssl_context),
             unix_socket=unix_socket,
             source_address=_check_source(source_address),
             socket_options=tuple(socket_options),
-            limits=Limits() if limits is None else limits,
+            limits=Limits.of(limits),
             lenient=Lenient(lenient),
             proxy=Proxy.of(proxy),
         )

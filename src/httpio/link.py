@@ -348,6 +348,7 @@ class Link(Sender):
                 if decoding.ended:
                     self.stop_decoding()
                     return b""
+                self._check_open(protocol)  # another thread may have closed it while the library decoded
                 fed = self._feed(decoding)
             except HTTPError as exc:
                 if decoding.failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntFlag
 from typing import Any, BinaryIO, TypeAlias, cast
 
@@ -210,6 +210,23 @@ class Limits:
     max_ratio: int = 1000
     """How many times its size a body may grow in decoding, once it has grown to 1 MiB. Of what has come so far no more
     than that is given out."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int):
+                raise TypeError(f"{field.name} must be int, not {type(value).__name__}")
+            if value < 0:
+                raise ValueError(f"{field.name} must not be negative")
+
+    @classmethod
+    def of(cls, given: Limits | None) -> Limits:
+        """The limits that a caller means; None: the default. TypeError for anything else."""
+        if given is None:
+            return cls()
+        if isinstance(given, cls):
+            return given
+        raise TypeError("limits must be a Limits or None, not " + type(given).__name__)
 
 
 class Lenient(IntFlag):

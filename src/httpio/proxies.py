@@ -109,7 +109,9 @@ class Proxy:
             return cls(given)
         if isinstance(given, tuple) and len(given) == 2:
             return cls(f"http://{_join(check_host(given[0]), check_port(given[1]))}")
-        raise TypeError("a proxy is a Proxy, a URL, a pair of host and port, or None, not " + type(given).__name__)
+        hint = "; a function is called first, with the URL of the server" if callable(given) else ""
+        name = type(given).__name__
+        raise TypeError(f"a proxy is a Proxy, a URL, a pair of host and port, or None, not {name}{hint}")
 
     @property
     def is_socks(self) -> bool:

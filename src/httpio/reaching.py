@@ -130,6 +130,28 @@ def co_reach(target: Target, attempt: Attempt, known: Acquaintance) -> Step[Tran
 def _co_reach_by(target: Target, attempt: Attempt, known: Acquaintance, host: str) -> Step[Transport]:
     """`co_reach`, where a proxy is asked for the way to *host*."""
     proxy = target.proxy
+    try:
+        transport = yield from _co_first(target, attempt, known)
+    except OSError as exc:
+        if proxy is not None and exc.strerror:  # the system's and ssl's own: they do not say whose certificate it is
+            exc.strerror = f"the proxy {proxy}: {exc.strerror}"
+            exc.args = (exc.errno, exc.strerror)
+        raise
+    try:
+        if proxy is not None and target.tunnelled:
+            yield from Tunnel(transport, proxy, attempt).co_open(host, target.port, target.limits, target.lenient)
+        if target.ssl_context is not None:
+            transport = yield from co_secure(transport, target.ssl_context, target.host, attempt, known.peer)
+        attempt.check()
+    except BaseException:
+        transport.drop()
+        raise
+    return transport
+
+
+def _co_first(target: Target, attempt: Attempt, known: Acquaintance) -> Step[Transport]:
+    """A transport to whom this side connects: the proxy, or the target."""
+    proxy = target.proxy
     sock = yield from co_dial(
         target.host if proxy is None else proxy.host,
         target.port if proxy is None else proxy.port,
@@ -139,17 +161,11 @@ def _co_reach_by(target: Target, attempt: Attempt, known: Acquaintance, host: st
         attempt=attempt,
     )
     transport = Transport(sock)
+    if proxy is None or proxy.scheme != "https":
+        return transport
     try:
-        if proxy is not None:
-            if proxy.scheme == "https":
-                context = known.proxy_context(proxy)
-                transport = yield from co_secure(transport, context, proxy.host, attempt, known.proxy)
-            if target.tunnelled:
-                yield from Tunnel(transport, proxy, attempt).co_open(host, target.port, target.limits, target.lenient)
-        if target.ssl_context is not None:
-            transport = yield from co_secure(transport, target.ssl_context, target.host, attempt, known.peer)
-        attempt.check()
+        context = known.proxy_context(proxy)
     except BaseException:
         transport.drop()
         raise
-    return transport
+    return (yield from co_secure(transport, context, proxy.host, attempt, known.proxy))

@@ -17,7 +17,7 @@ from httpio.exceptions import ConnectionClosed, ConnectionTimedOut, HTTPError, U
 from httpio.transport import NestedTLSTransport, TLSTransport, Transport
 from httpio.waiting import POLLIN, POLLOUT, Step
 
-__all__ = ["Resumption", "co_secure", "default_context", "load_certificate"]
+__all__ = ["Resumption", "check_context", "co_secure", "default_context", "load_certificate"]
 
 log = logging.getLogger("httpio.dial")
 
@@ -43,7 +43,10 @@ def default_context(
     if keyfile is not None and certfile is None:
         raise ValueError("a keyfile goes with a certfile")
     _name_unreadable(cafile, certfile, keyfile)
-    context = ssl.create_default_context(cafile=cafile)
+    try:
+        context = ssl.create_default_context(cafile=cafile)
+    except ssl.SSLError as exc:
+        raise _named(exc, cafile) from None
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     if ssl.HAS_ALPN:
         context.set_alpn_protocols([PROTOCOL])
@@ -62,7 +65,10 @@ def load_certificate(
 ) -> None:
     """`ssl.SSLContext.load_cert_chain`; ValueError where the key has a password and none is given."""
     _name_unreadable(certfile, keyfile)
-    context.load_cert_chain(certfile, keyfile, _no_password if password is None else password)
+    try:
+        context.load_cert_chain(certfile, keyfile, _no_password if password is None else password)
+    except ssl.SSLError as exc:
+        raise _named(exc, certfile, keyfile) from None
 
 
 def _name_unreadable(*files: str | os.PathLike[str] | None) -> None:
@@ -72,9 +78,23 @@ def _name_unreadable(*files: str | os.PathLike[str] | None) -> None:
             open(file, "rb").close()
 
 
+def _named(exc: ssl.SSLError, *files: str | os.PathLike[str] | None) -> ssl.SSLError:
+    """The same error, which says of which files it is."""
+    exc.strerror = f"{' and '.join(os.fsdecode(name) for name in files if name is not None)}: {exc.strerror}"
+    exc.args = (exc.errno, exc.strerror)
+    return exc
+
+
 def _no_password() -> str:
     """In the place of OpenSSL's question on the terminal."""
     raise ValueError("the key has a password, and none is given")
+
+
+def check_context(given: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """What a caller passes as a context; TypeError for what cannot be one."""
+    if given is not None and not hasattr(given, "wrap_socket"):
+        raise TypeError("ssl_context must be an ssl.SSLContext or None, not " + type(given).__name__)
+    return given
 
 
 class Resumption:

@@ -25,7 +25,7 @@ from conformance.scenario import (
 )
 from conformance.together import TOGETHER
 from httpio import Limits, Request
-from servers.scripted import Peer, Script, answers
+from servers.scripted import Peer, Script, Seen, answers
 
 GZIP = gzipped(TEXT)
 HEAD, HALF = coded(GZIP)[: -len(GZIP)], GZIP[: len(GZIP) // 2]
@@ -317,24 +317,37 @@ async def a_decoded_body_that_is_given_up_leaves_nothing(conn: Any) -> Any:
 # -- side by side --
 
 
+def code(peer: Peer, seen: Seen) -> None:
+    """Answer a request with its target, encoded."""
+    if seen.target.startswith(("/then", "/anew")):
+        peer.answer(seen.target.encode())
+    elif seen.method == "HEAD":
+        peer.send(HEAD)
+    elif seen.target == "/large":
+        peer.send(coded(GZIP))
+    elif seen.target == "/unknown":
+        peer.send(coded(b"hello", "x-own"))
+    elif seen.target == "/wrong":
+        peer.send(coded(GZIP[:-1]))
+    else:
+        peer.send(coded(gzipped(seen.target.encode())))
+
+
 def codes(peer: Peer) -> None:
-    """It answers each request with its target, encoded."""
     while (seen := peer.request()) is not None:
-        if seen.target.startswith(("/then", "/anew")):
-            peer.answer(seen.target.encode())
-        elif seen.method == "HEAD":
-            peer.send(HEAD)
-        elif seen.target == "/large":
-            peer.send(coded(GZIP))
-        elif seen.target == "/unknown":
-            peer.send(coded(b"hello", "x-own"))
-        elif seen.target == "/wrong":
-            peer.send(coded(GZIP[:-1]))
-        else:
-            peer.send(coded(gzipped(seen.target.encode())))
+        code(peer, seen)
 
 
-@scenario(codes, [(200, body) for _, _, body in EACH], seen=GETS, **TOGETHER)
+def codes_at_last(peer: Peer) -> None:
+    """It reads all requests before it answers the first: who reads is not to overtake who sends."""
+    asked = [peer.request() for _ in MANY]
+    for seen in asked:
+        if seen is not None:
+            code(peer, seen)
+    codes(peer)
+
+
+@scenario(codes_at_last, [(200, body) for _, _, body in EACH], seen=GETS, **TOGETHER)
 async def one_sends_while_another_decodes(conn: Any) -> Any:
     async def send() -> None:
         for path in MANY[1:]:

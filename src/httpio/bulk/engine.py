@@ -19,14 +19,21 @@ from httpio.bulk.sinks import FolderSink
 from httpio.content import accept_encoding
 from httpio.decoding import decode_collected
 from httpio.endpoint import Times
-from httpio.exceptions import HTTPError, InvalidResponse, InvalidURL, UnsupportedResponse
+from httpio.exceptions import (
+    HTTPError,
+    InvalidResponse,
+    InvalidURL,
+    ProxyError,
+    UnsupportedResponse,
+    is_temp_network_error,
+)
 from httpio.headers import FieldsLike, encode_fields
 from httpio.link import BUFFER_SIZE, Link
 from httpio.messages import HTTPResponse, Lenient, Limits, Request
 from httpio.pipelining import Outcome, Pipeline
 from httpio.proxies import Proxy, ProxyLike
 from httpio.reaching import Target
-from httpio.tls import default_context
+from httpio.tls import check_context, default_context
 from httpio.urls import Origin, split_url
 from httpio.version import VERSION
 from httpio.waiting import PollNeeded, Step, wait_any
@@ -229,9 +236,9 @@ class Engine:
         self._sink = sink
         self._settings = settings
         self._fields = encode_fields(settings.headers)
-        self._ssl_context = settings.ssl_context
+        self._ssl_context = check_context(settings.ssl_context)
         self._proxy = settings.proxy if callable(settings.proxy) else Proxy.of(settings.proxy)
-        self._limits = Limits() if settings.limits is None else settings.limits
+        self._limits = Limits.of(settings.limits)
         self._lanes: dict[Origin, Lane] = {}
         self._refused = 0  # of them
         self._waiting: deque[Lane] = deque()  # lanes that have tasks and no place yet
@@ -419,7 +426,9 @@ class Engine:
             batch = yield from lane.pipeline.co_next()
         except (OSError, HTTPError) as exc:  # there is no connection to be had
             lane.refused += 1
-            if lane.refused < CONNECT_ATTEMPTS:
+            # Wrong passwords are counted where they are checked.
+            final = isinstance(exc, ProxyError) and not is_temp_network_error(exc)
+            if lane.refused < CONNECT_ATTEMPTS and not final:
                 return True
             self._fail_lane(lane, exc)
             return False

@@ -29,7 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with *argv* (the process's own arguments by default); returns its exit status."""
     parser = _parser()
     try:
-        options = parser.parse_args(argv)
+        options, rest = parser.parse_known_args(argv)
+        unknown = [_name(text) for text in rest if text.startswith("-")]
+        if unknown:
+            options.command.error("unrecognized arguments: " + " ".join(unknown))
+        options.urls += rest  # those behind options
         if bool(options.urls) == (options.input is not None):
             options.command.error("give either URLs or -i LIST")
     except SystemExit as exc:
@@ -116,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     add("-q", "--quiet", action="store_true", help="print failures only")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
+
+
+def _name(option: str) -> str:
+    """The name of an option without its value, which may be a secret."""
+    return option.partition("=")[0] if option.startswith("--") else option[:2]
 
 
 def _seconds(text: str) -> float:

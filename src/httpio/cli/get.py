@@ -145,8 +145,13 @@ def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLCo
     try:
         load_certificate(context, cert, key)
     except (OSError, ValueError) as exc:
-        files = f"{cert} and {key} are" if key else f"{cert} is"
-        reason = f"{files} no certificate and its key, in PEM" if isinstance(exc, ssl.SSLError) else _plain(exc)
+        reason = _plain(exc)
+        if isinstance(exc, ssl.SSLError):
+            reason = f"{cert} and {key} are no certificate and its key, in PEM"
+            if key is None:
+                reason = f"{cert} holds no certificate and its key, in PEM; a key in a file of its own goes with --key"
+        elif isinstance(exc, ValueError):
+            reason = "the key has a password; give one without, which only you can read"
         raise _UsageError(f"--cert: {reason}") from None
     return context
 
