@@ -13,6 +13,7 @@ from codings import TEXT, gzipped
 from httpio import ConnectionClosed, HTTPConnection, StateError, accept_encoding
 from httpio.bulk.engine import Job, transfer
 from httpio.bulk.sinks import FolderSink
+from httpio.decoding import Decoding
 from httpio.urls import split_url
 from httpio.waiting import PollNeeded, Step, run
 from servers.scripted import Peer, Scripted, answers
@@ -169,3 +170,28 @@ def test_what_a_pipeline_asks_for_ends_with_it() -> None:
     asked = {seen.target: seen.field("Accept-Encoding") for seen in server.seen}
     assert asked["/plain"] == "identity"
     assert {asked[target] for target in ("/1", "/3", "/4", "/5")} == {accept_encoding()}
+
+
+def test_another_connection_while_the_library_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries let other threads run meanwhile. The call takes nothing of what is the new connection's."""
+
+    def script(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.answer(ENCODED, fields="Content-Encoding: gzip\r\n")
+
+    with Scripted(script) as server, HTTPConnection("127.0.0.1", server.port, timeout=20) as conn:
+        conn.send_request("GET", "/old")
+        conn.read_response(decode=True)
+        decode = Decoding.read
+
+        def read(decoding: Decoding, size: int) -> bytes:
+            monkeypatch.setattr(Decoding, "read", decode)
+            conn.close()
+            conn.send_request("GET", "/new")
+            assert conn.read_response(decode=True).path == "/new"
+            return decode(decoding, size)
+
+        monkeypatch.setattr(Decoding, "read", read)
+        with pytest.raises(ConnectionClosed):
+            conn.read(10)
+        assert conn.readall() == TEXT
