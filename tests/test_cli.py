@@ -325,6 +325,9 @@ class TestFailures:
         assert SUMMARY.fullmatch(done.out).groups() == ("0", "0", "2")
 
 
+SECRET = "http://jane:secret@proxy.example:3128"
+
+
 class TestBadUsage:
     @pytest.mark.parametrize(
         "arguments",
@@ -391,6 +394,23 @@ class TestBadUsage:
         assert done.status == 2
         assert re.fullmatch(r"httpio: cannot write to the folder .*dir/\\x1bx: Not a directory\n", done.err)
         assert transfer.jobs == []
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            ["get", "http://h/a", "-x", SECRET],
+            ["get", "http://h/a", f"-x{SECRET}"],
+            ["get", "http://h/a", f"--proxxy={SECRET}"],
+            ["get", "http://h/a", "--proxy-user", SECRET],
+            ["get", "http://h/a", "--timeout", SECRET],
+            [SECRET],
+            ["--proxy", SECRET, "get", "http://h/a"],
+        ],
+    )
+    def test_what_is_not_known_is_not_shown(self, given, capsys):
+        """It may hold a password."""
+        assert main(given) == 2
+        assert "secret" not in capsys.readouterr().err
 
     def test_no_command(self, capsys):
         assert main([]) == 2

@@ -391,13 +391,13 @@ class NestedTLSTransport(_Secured):
     def push(self) -> int:
         """Send what is to be sent; returns what to wait for in order to go on, 0: all of it is sent."""
         inner = self._inner
+        wants = 0
         if self._stuck:
             try:
                 self._object.write(self._stuck)
                 self._stuck = b""
             except ssl.SSLWantReadError:
-                self.send_wants = inner.receive_wants
-                return self.send_wants
+                wants = inner.receive_wants  # for what answers the messages in `outgoing`
         while records := self._records or self._outgoing.read():
             self._records = records
             taken = inner.try_send(records)
@@ -408,8 +408,10 @@ class NestedTLSTransport(_Secured):
         if inner.stuck:
             inner.try_send(b"")
             self.send_wants = inner.send_wants
-            return self.send_wants if inner.stuck else 0
-        return 0
+            if inner.stuck:
+                return self.send_wants
+        self.send_wants = wants or inner.send_wants
+        return wants
 
     def _pull(self) -> bool:
         """Receive records, or their end; False: nothing is there yet."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from httpio.cli import get
 
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="httpio", description="HTTP/1.1 transfers of many objects.")
+    parser = _Parser(prog="httpio", description="HTTP/1.1 transfers of many objects.")
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command = commands.add_parser(
@@ -120,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     add("-q", "--quiet", action="store_true", help="print failures only")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows no password of a URL that stands where it does not belong."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub("//[^/@ ]*@", "//...@", message))
 
 
 def _name(option: str) -> str:
