@@ -652,3 +652,23 @@ def test_targets_that_are_not_joined(targets):
 @pytest.mark.parametrize("target", [5, b"/b", None, "", "b", "/a b", "/a\n", "/\u00e9"])
 def test_targets_that_are_not_plain(target):
     assert encode_get(target, b"") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "host"),
+    [
+        ("GET", "/a", b"own.example"),
+        ("OPTIONS", "*", b"own.example"),
+        ("GET", "http://other.example/a", b"other.example"),
+        ("GET", "http://other.example:8080/a", b"other.example:8080"),
+        ("GET", "https://[2001:db8::1]:443/a", b"[2001:db8::1]"),
+        ("CONNECT", "other.example:443", b"other.example:443"),
+    ],
+)
+def test_host_is_what_the_target_names(method, target, host):
+    """RFC 9112 section 3.2; the caller's own field wins all the same."""
+    defaults = encode_fields({"Host": "own.example"})
+    lines = frame_request(method, target, None, None, defaults).head.split(b"\r\n")
+    assert [line for line in lines if line.lower().startswith(b"host:")] == [b"Host: " + host]
+    lines = frame_request(method, target, {"host": "mine.example"}, None, defaults).head.split(b"\r\n")
+    assert [line for line in lines if line.lower().startswith(b"host:")] == [b"host: mine.example"]

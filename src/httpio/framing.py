@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from httpio.exceptions import ExcessBodyData, StateError
 from httpio.headers import FieldsLike, encode_fields, is_token
 from httpio.messages import Body, BodyFollowing, Trailers
-from httpio.urls import check_target
+from httpio.urls import check_target, split_url
 
 __all__ = [
     "BodyKind",
@@ -138,6 +138,7 @@ def frame_request(
     """
     verb = _check_method(method)
     goal = check_target(method, target)
+    authority = _authority(verb, goal)
     if origin and goal[:1] in (b"/", b"*"):
         goal = origin if goal == b"*" else origin + goal  # RFC 9112 section 3.2.4
     fields = encode_fields(headers)
@@ -163,6 +164,8 @@ def frame_request(
     lines = [b"%b %b HTTP/1.1\r\n" % (verb, goal)]
     for original, name, value in defaults:
         if name not in given:
+            if authority and name == b"host":
+                value = authority
             lines.append(b"%b: %b\r\n" % (original, value))
     for original, name, value in fields:
         if name != b"expect" or (expects if asks else not empty):
@@ -176,6 +179,13 @@ def frame_request(
     if expect is None and kind is BodyKind.FOLLOWING:
         expects = False  # who writes the body is to say that they will wait
     return Frame(b"".join(lines), kind, length, close, upgrade, expects)
+
+
+def _authority(verb: bytes, goal: bytes) -> bytes:
+    """Where the target names one, which Host has to repeat (RFC 9112 section 3.2)."""
+    if verb == b"CONNECT":
+        return goal
+    return b"" if goal[:1] in (b"/", b"*") else split_url(goal.decode("ascii"))[0].field.encode("ascii")
 
 
 def refuse_for_proxy(names: Iterable[bytes]) -> None:
