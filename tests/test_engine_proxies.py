@@ -117,3 +117,17 @@ def test_what_leads_nowhere_does_not_pile_up(item: str) -> None:
             return most
 
         assert asyncio.run(go()) <= 2 * LOOK_AHEAD
+
+
+@pytest.mark.parametrize("own", [None, "Bearer x"])
+def test_one_field_for_the_proxy(get: Any, own: str | None) -> None:
+    """Once with each request that a proxy passes on; the caller's own wins."""
+    with Scripted(answers) as proxy:
+        headers = None if own is None else {"proxy-AUTHORIZATION": own}
+        urls = [f"http://origin.example/{number}" for number in range(3)]
+        results = get(urls, proxy=f"http://jane:secret@127.0.0.1:{proxy.port}", headers=headers)
+        assert all(result.ok for result in results)
+    for seen in proxy.seen:
+        assert seen.target.startswith("http://origin.example/")
+        assert seen.head.lower().count(b"\r\nproxy-authorization:") == 1
+        assert seen.field("Proxy-Authorization") == (own or "Basic amFuZTpzZWNyZXQ=")

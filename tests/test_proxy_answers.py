@@ -10,10 +10,20 @@ from typing import Any
 
 import pytest
 
+import httpio
 from conftest import Authority
-from httpio import HTTPError, InvalidResponse, ProxyError, UnsupportedResponse, is_temp_network_error
+from httpio import (
+    ConnectionClosed,
+    HTTPConnection,
+    HTTPError,
+    InvalidResponse,
+    ProxyError,
+    UnsupportedResponse,
+    is_temp_network_error,
+)
+from httpio.waiting import run
 from servers.proxy import GRANTED, OK, After, pour, says, socks_says
-from servers.scripted import WAIT, Peer, Script
+from servers.scripted import WAIT, Peer, Script, Scripted
 from through import (
     KINDS,
     Kind,
@@ -417,3 +427,22 @@ def test_no_tls_in_a_tunnel(kind: Kind, network: Network) -> None:
     script = says(OK, use) if kind.is_http else socks_says(2, GRANTED, use)
     error = fails(network, FACES["blocking"], kind, script, named=False)
     assert isinstance(error, ssl.SSLError)
+
+
+def test_an_abort_in_a_refusal() -> None:
+    """While the rest of what the proxy says is awaited: the connection was aborted, which is no word of the proxy's."""
+
+    def refuses(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 407 No\r\nContent-Length: 10\r\n\r\nhal")
+        peer.drain()
+
+    with Scripted(refuses) as proxy:
+        conn = HTTPConnection("origin.example", 443, httpio.default_context(), ("127.0.0.1", proxy.port))
+        step = conn.co_connect()
+        need = next(step)
+        while need.poll(0.3):
+            need = next(step)
+        conn.abort()
+        with pytest.raises(ConnectionClosed, match="aborted"):
+            run(step)

@@ -59,8 +59,8 @@ class Target:
         """These fields of requests, and those that a proxy is to see with each."""
         if self.proxy is None or self.tunnelled:
             return fields
-        names = {name for _, name, _ in self.proxy.fields}
-        return (*(field for field in fields if field[1] not in names), *self.proxy.fields)
+        names = {name for _, name, _ in fields}  # the caller's own win
+        return (*fields, *(field for field in self.proxy.fields if field[1] not in names))
 
     def new_protocol(self, fields: Fields) -> Protocol:
         """The protocol of a connection to it, whose requests have these fields."""
