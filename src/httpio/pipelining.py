@@ -101,7 +101,8 @@ class Pipeline:
             link = self._link
             link.stop_decoding()
             protocol = link.protocol
-            left = protocol.outbox or link.ready or link.parser.waiting_count
+            stuck = link.transport is not None and link.transport.stuck
+            left = protocol.outbox or stuck or link.ready or link.parser.waiting_count
             if link.broken or left or not protocol.reusable:
                 link.close()
             else:
@@ -310,8 +311,9 @@ class Pipeline:
         link, window = self._link, self._window
         protocol = link.protocol
         owed = link.ready or link.parser.waiting_count  # also on a broken link: each has to be accounted for
-        sends = protocol.alive and (protocol.sends_body or protocol.outbox)
-        if owed or (link.transport is not None and not link.broken and sends):
+        transport = link.transport
+        sends = protocol.sends_body or protocol.outbox or (transport is not None and transport.stuck)
+        if owed or (transport is not None and not link.broken and protocol.alive and sends):
             return True
         waiting = self._backlog.draw(1)
         if not waiting:
