@@ -17,6 +17,19 @@ def conn_of(**options: Any) -> HTTPConnection:
     return HTTPConnection("127.0.0.1", 1, **options)
 
 
+def drain(results: Any) -> None:
+    """All of what `fetch` or `afetch` gives."""
+
+    async def go() -> None:
+        async for _ in results:
+            pass
+
+    if hasattr(results, "__anext__"):
+        asyncio.run(go())
+    else:
+        list(results)
+
+
 @pytest.mark.parametrize("one", ["http://127.0.0.1:1/", b"/"])
 @pytest.mark.parametrize("call", [fetch, afetch, conn_of().pipeline, AsyncHTTPConnection("127.0.0.1", 1).pipeline])
 def test_one_item_is_no_list(call: Any, one: Any) -> None:
@@ -124,3 +137,37 @@ def test_a_call_in_another_loop_while_one_waits() -> None:
                 await conn.send_request("GET", "/2")
 
         asyncio.run(wait(AsyncHTTPConnection("127.0.0.1", server.port, timeout=20)))
+
+
+@pytest.mark.parametrize("call", [fetch, afetch])
+@pytest.mark.parametrize("context", [True, "certificates.pem"])
+def test_what_is_no_context_for_many(call: Any, context: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be an ssl\.SSLContext or None"):
+        drain(call(["https://127.0.0.1:1/"], ssl_context=context))
+
+
+@pytest.mark.parametrize("limits", [5, {"max_ratio": 5}, "5"])
+def test_what_are_no_limits(limits: Any) -> None:
+    with pytest.raises(TypeError, match="limits must be a Limits or None"):
+        conn_of(limits=limits)
+    for call in (fetch, afetch):
+        with pytest.raises(TypeError, match="limits must be a Limits or None"):
+            drain(call(["http://127.0.0.1:1/"], limits=limits))
+
+
+@pytest.mark.parametrize(("value", "error"), [(None, TypeError), (1.5, TypeError), ("5", TypeError), (-1, ValueError)])
+def test_a_limit_is_a_number_that_is_not_negative(value: Any, error: type[Exception]) -> None:
+    for name in ("max_headers", "max_ratio", "max_decoded"):
+        with pytest.raises(error, match=name):
+            httpio.Limits(**{name: value})
+
+
+def test_a_function_is_no_proxy() -> None:
+    with pytest.raises(TypeError, match="a function is called first"):
+        conn_of(proxy=httpio.environment_proxy)
+
+
+def test_a_proxy_that_is_not_there_is_named() -> None:
+    """The system's error does not say of whom it speaks."""
+    with pytest.raises(ConnectionRefusedError, match=r"the proxy http://127\.0\.0\.1:1: "):
+        HTTPConnection("origin.example", proxy="http://127.0.0.1:1").connect()
