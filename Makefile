@@ -39,7 +39,7 @@ wheel:  ## build the sdist, and the wheel from it, into dist/
 	@python=$$($(PREPARE)) && $$python -m build --outdir dist .
 
 sanitize:  ## run the tests of parser and cases with the extension under ASan and UBSan
-	@python=$$($(PREPARE)) && tools/sanitize.sh $$python tests/test_parser.py tests/test_cases.py tests/test_request_cases.py $(ARGS)
+	@python=$$($(PREPARE)) && tools/sanitize.sh $$python tests/test_parser.py tests/test_direct_chunks.py tests/test_cases.py tests/test_request_cases.py $(ARGS)
 
 clean:  ## remove what was built; vendor/llhttp stays
 	rm -rf .venv-*/ build/ dist/ bench/.build/ src/httpio.egg-info/

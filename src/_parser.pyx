@@ -17,7 +17,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
-from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 from llhttp cimport *
@@ -95,7 +95,8 @@ cdef class ResponseParser:
     cdef RequestQueue requests
 
     cdef State state
-    cdef bint in_section, trailing, feeding, ended_cleanly, given_up
+    cdef readonly bint in_section       # a header or trailer section has begun and not ended
+    cdef bint trailing, feeding, ended_cleanly, given_up
     cdef readonly bint at_eof           # the peer has closed
     cdef readonly bint surplus          # bytes came that answer no request
     cdef readonly int keep_timeout      # seconds that the peer keeps an idle connection, by its last word; -1: unknown
@@ -393,7 +394,7 @@ cdef class ResponseParser:
         """Parse bytes that the caller owns; returns how many were taken. `take` and `read_into` give what came of them.
 
         Stops at the end of a message, and at the end of a header section unless the body behind it is collected. Raises
-        as `parse` does.
+        as `parse` does; content that came before the fault can still be read, and behind it the error is raised again.
         """
         cdef Py_buffer view
         cdef const char* stop
@@ -866,7 +867,7 @@ cdef class ResponseParser:
             self.error_class = self.unsupported
             self.error_text = "an HTTP/1.1 response with neither Content-Length, chunked coding nor Connection: close"
             self.state = BROKEN
-        if self.state == BROKEN:
+        if self.state == BROKEN and not self.slice_size:
             raise self.error_class(self.error_text)
         while True:
             if self.slice_size:
@@ -918,6 +919,8 @@ cdef class ResponseParser:
             return 0
         if self.state == LENGTH:
             return self.remaining
+        if self.state == CHUNKED:
+            return self.rest_of_chunk() if self.feeding else 0
         return INT64_MAX if self.state == UNTIL_CLOSE else 0
 
     def direct_received(self, Py_ssize_t size):
@@ -934,7 +937,19 @@ cdef class ResponseParser:
                 self.end_message(BY_LENGTH, None)
         else:
             self.body_size += size
+            if self.state == CHUNKED and size:
+                self.section.http.content_length -= size
+                self.section.new_chunk = False
+                self.section.line_carried = 0
         return 0
+
+    cdef int64_t rest_of_chunk(self) noexcept:
+        """The data of the chunk under way but its last byte, which shows llhttp where it ends; 0 outside of chunk data,
+        where llhttp's count has another meaning."""
+        cdef Section* s = &self.section
+        if self.trailing or not (s.new_chunk or s.line_carried == 0) or s.http.content_length == 0:
+            return 0
+        return <int64_t>min(s.http.content_length, <uint64_t>INT64_MAX) - 1
 
     # -- the end of the connection --
 
@@ -1002,5 +1017,6 @@ cdef class ResponseParser:
         self.error_class = error_class
         self.error_text = f"{text}, at byte {offset} of the response, near {near!r}"
         self.state = BROKEN
-        self.slice_size = 0
+        if not self.feeding:    # in the feed form content waits in `body`, and can still be read
+            self.slice_size = 0
         return NULL

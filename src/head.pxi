@@ -59,6 +59,17 @@ cdef class ResponseHead:
         place of what was collected."""
         self.body = body
 
+    @property
+    def ascii(self):
+        """Whether the status line and the header section hold nothing but ASCII."""
+        cdef Py_ssize_t i
+        cdef unsigned char seen = 0
+        if self._section is not None:
+            text = <const unsigned char*>PyBytes_AS_STRING(self._section)
+            for i in range(self._count * <Py_ssize_t>sizeof(Field), PyBytes_GET_SIZE(self._section)):
+                seen |= text[i]
+        return seen < 128
+
     def fields(self):
         """The field lines of the header section, in order, as a new list of (name, value)."""
         return decode_fields(self._section, self._count)
