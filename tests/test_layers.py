@@ -48,8 +48,16 @@ ROWS = [
     "connection",
     "aio",
     "future",
-    "client",
-    "httplib",
+    "client.errors",  # of both families
+    "client.file",  # what a response is read from, over a socket
+    "client.message",  # its header section as an email.message.Message
+    "client.body",  # its body
+    "client.response",  # its head
+    "client.request",  # a request in bytes
+    "client.connection",  # its states
+    "client",  # all names of http.client
+    "httplib.message",  # a header section as Python 2 knew it
+    "httplib",  # Python 2's names
     "dropin",
     # uses
     "bulk.",
@@ -66,6 +74,7 @@ EXCEPTIONS = {
     "tls imports waiting": "a handshake is a step",
     "tunnel imports waiting": "the talk with a proxy is a step",
     "reaching imports waiting": "reaching a peer is a step",
+    "dropin imports dropin": "run as a program it is __main__, and its state is to be the imported module's",
 }
 PROTOCOL = {"framing", "content", "decoding", "states", "receiving", "protocol", "window"}
 FORBIDDEN_IN_PROTOCOL = {"socket", "ssl", "select", "selectors", "time", "threading", "asyncio", "subprocess"}
