@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import platform
 import ssl
@@ -212,13 +213,14 @@ class StandardLibrary(_Waits):
         " Content-Length is not reached"
     )
 
-    def __init__(self, job: Job) -> None:
-        from http.client import HTTPConnection, HTTPSConnection
+    module = "http.client"
 
+    def __init__(self, job: Job) -> None:
+        module = importlib.import_module(self.module)
         if job.cafile:
-            self.conn: HTTPConnection = HTTPSConnection(job.host, job.port, timeout=job.idle, context=job.context())
+            self.conn = module.HTTPSConnection(job.host, job.port, timeout=job.idle, context=job.context())
         else:
-            self.conn = HTTPConnection(job.host, job.port, timeout=job.idle)
+            self.conn = module.HTTPConnection(job.host, job.port, timeout=job.idle)
 
     @staticmethod
     def version() -> str:
@@ -238,6 +240,21 @@ class StandardLibrary(_Waits):
 
     def close(self) -> None:
         self.conn.close()
+
+
+class DropIn(StandardLibrary):
+    """httpio.client, in the place of http.client."""
+
+    note = (
+        "as http.client, and nothing else: the program is the same; the limit for an exchange is not among its settings"
+    )
+    module = "httpio.client"
+
+    @staticmethod
+    def version() -> str:
+        import httpio
+
+        return httpio.__version__
 
 
 class Urllib3(_Waits):
@@ -464,6 +481,7 @@ class Geventhttpclient(_Waits):
 CLIENTS: dict[str, type[Client]] = {
     "httpio": Httpio,
     "httpio asyncio": HttpioAsync,
+    "httpio.client": DropIn,
     "http.client": StandardLibrary,
     "urllib3": Urllib3,
     "requests": Requests,
@@ -477,9 +495,11 @@ CLIENTS: dict[str, type[Client]] = {
 
 
 def failure(error: BaseException) -> Failure:
-    """How the table calls an exception; libcurl's have one type, and a number each."""
-    name = type(error).__name__
-    if type(error).__module__ == "pycurl":
+    """How the table calls an exception; libcurl's have one type, and a number each. Those of httpio.client have the
+    names of http.client, from which they are derived."""
+    kind = type(error)
+    name = next(base.__name__ for base in kind.__mro__ if base.__module__ != "httpio.client.errors")
+    if kind.__module__ == "pycurl":
         name = f"{name} {error.args[0]}"
     return Failure(name, str(error)[:300])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-OURS = ("httpio", "httpio asyncio", "http.client")
+OURS = ("httpio", "httpio asyncio", "httpio.client", "http.client")
 """They are in the environment in which this runs."""
 
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--retries", "1", "--timeout", "15")

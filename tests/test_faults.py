@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,26 @@ EXPECTED = {
     "drip-body": TIMED_OUT,
 }
 
+SHORT, RESET = "IncompleteRead", "ConnectionResetError"
+AS_HTTP_CLIENT = EXPECTED | {
+    **dict.fromkeys(("length-fin", "length-tls", "chunk-fin", "no-last-chunk", "trailer-fin", "close-tls"), SHORT),
+    **dict.fromkeys(("status-fin", "head-fin", "long-chunk", "trailer-flood"), SHORT),
+    **dict.fromkeys(("length-rst", "close-rst", "nothing-rst", "upload-rst"), RESET),
+    **dict.fromkeys(("nothing-fin", "post-fin"), "RemoteDisconnected"),
+    **dict.fromkeys(("gzip-cut", "gzip-no-sum", "gzip-members"), "(raw)"),
+    **dict.fromkeys(("two-lengths", "no-number", "length-chunked", "interim-flood", "header-flood"), "HTTPException"),
+    **dict.fromkeys(("bare-lf", "idle-fin", "idle-408", "head-body", "204-body"), "ok"),
+    **dict.fromkeys(("forged-behind", "forged-idle", "split-answer"), "ok"),
+    **dict.fromkeys(("drip-head", "drip-body"), "no end in 10 s"),
+    "handshake-fin": "SSLEOFError",
+    "gzip-chunked": "UnknownTransferEncoding",
+    "not-http": "BadStatusLine",
+    "extension-flood": "LineTooLong",
+    "early-413-open": "refused, ConnectionTimedOut",
+    "early-413-rst": "refused, ConnectionResetError",
+}
+"""Of httpio.client, whose exceptions have http.client's names, and which has no limit for a whole exchange."""
+
 
 @pytest.fixture(scope="module")
 def keys(authority: Authority) -> Keys:
@@ -82,6 +103,25 @@ def test_httpio_is_right(name: str, face: str, keys: Keys) -> None:
     assert (cell.text, cell.verdict) == (EXPECTED[name], RIGHT), cell.detail
     if scenario.gone:
         assert cell.gone == CLOSED
+
+
+@pytest.mark.parametrize("name", [name for name, text in AS_HTTP_CLIENT.items() if not text.startswith("no end")])
+def test_the_drop_in_is_right(name: str, keys: Keys) -> None:
+    """But for the answer that comes while a body goes out, which http.client's interface has no place for."""
+    scenario = BY_NAME[name]
+    times = Times(0.5, 0.8) if scenario.slow or name.startswith("early") else Times(20.0, 30.0)
+    cell = play_here("httpio.client", scenario, keys, times)
+    lost = {"early-413-open": {LOST}, "early-413-rst": {LOST, RIGHT}}  # which may come before the RST
+    assert cell.verdict in lost.get(name, {RIGHT})
+    assert cell.text == AS_HTTP_CLIENT[name] or name == "early-413-rst"
+
+
+def test_the_page_says_what_was_found_of_the_drop_in() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    found = page.read(text, "httpio.client")
+    assert found.pop("early-413-rst") in ("refused, ConnectionResetError", "refused, BrokenPipeError", "ok")
+    assert found == {name: text for name, text in AS_HTTP_CLIENT.items() if name != "early-413-rst"}
+    assert re.search(r"\n\| httpio.client \| 0 \| [12] \| 0 \| 2 \| 4: ", text)
 
 
 @pytest.mark.parametrize("face", FACES)
