@@ -1,6 +1,7 @@
 """Answer the questions named, or all, and say for each goal whether it was met.
 
-    python bench/run.py [parse] [pipeline] [single] [download] [decode] [asyncio] [--rounds N] [--strict]
+    python bench/run.py [parse] [pipeline] [single] [download] [decode] [dropin] [asyncio]
+                        [--rounds N] [--strict]
 
 The exit code is 0 also when a goal is missed, since machines are noisy; `--strict` makes it 1.
 """
@@ -12,6 +13,7 @@ import sys
 import asynchronous
 import decode
 import download
+import dropin
 import harness
 import parse
 import pipeline
@@ -23,6 +25,7 @@ QUESTIONS = {
     "single": (single.measure, single.ROUNDS),
     "download": (download.measure, download.ROUNDS),
     "decode": (decode.measure, decode.ROUNDS),
+    "dropin": (dropin.measure, dropin.ROUNDS),
     "asyncio": (asynchronous.measure, asynchronous.ROUNDS),
 }
 
