@@ -205,6 +205,17 @@ def test_the_reference_has_every_public_name() -> None:
     assert sorted(named) == sorted(PUBLIC)
 
 
+@pytest.mark.parametrize("name", ["client", "httplib", "dropin", "contrib.urllib3", "contrib.requests"])
+def test_the_reference_has_every_name_of_a_module(name: str) -> None:
+    """Classes and functions by a directive, and exceptions and others by name."""
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    module = pytest.importorskip(f"httpio.{name}")
+    for public in module.__all__:
+        own = getattr(getattr(module, public), "__module__", "").startswith("httpio")
+        pattern = rf"^\.\. auto\w+:: httpio\.{name}\.{public}$" if own else rf"`{public}`"
+        assert re.search(pattern, text, re.MULTILINE), public
+
+
 def test_the_pages_name_every_call_of_a_connection() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES if path.name != "api.md")
     calls = {*dir(httpio.HTTPConnection), *dir(httpio.AsyncHTTPConnection)}
