@@ -320,3 +320,22 @@ def test_the_switch_through_a_connection() -> None:
             assert response.read(100) == b""
             response.close()
         assert server.connections == 2
+
+
+def test_an_unread_response_on_a_foreign_socket_closes_its_connection() -> None:
+    """One whose `makefile` is its own, as pyOpenSSL's stand-ins have: what it has buffered is gone with its file."""
+
+    class Foreign(socket.socket):
+        def makefile(self, *args: Any, **options: Any) -> Any:
+            return super().makefile(*args, **options)
+
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
+    with theirs:
+        conn = HTTPConnection("localhost")
+        conn.sock = Foreign(fileno=ours.detach())
+        conn.request("GET", "/")
+        response = conn.getresponse()
+        assert response.read(2) == b"fi"
+        response.close()
+        assert conn.sock is None

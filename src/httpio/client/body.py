@@ -71,13 +71,14 @@ class Body(io.BufferedIOBase):
         fp, self.fp = self.fp, None
         self._parser = None
         owner, self._owner = self._owner, None  # what is left can be copied and pickled
-        if type(fp) is not SocketFile:
+        own = type(fp) is SocketFile
+        finished = self._in_sync or (own and self.chunked is True and fp.ended)
+        if not finished and owner is not None and (connection := owner()) is not None:
+            connection._end_with(self, fp)
+        if own:
+            fp.release(finished and self._begun)
+        else:
             fp.close()
-            return
-        finished = self._in_sync or (self.chunked is True and fp.ended)
-        if not finished and owner is not None and (connection := owner()) is not None and connection._reads(fp):
-            connection.close()
-        fp.release(finished and self._begun)
 
     def _complete(self) -> None:
         self._in_sync = True

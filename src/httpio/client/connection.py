@@ -26,7 +26,6 @@ from httpio.client.request import (
     host_field,
     own_line,
     strip_zone,
-    weight,
 )
 from httpio.client.response import Response
 
@@ -36,6 +35,7 @@ _CS_IDLE = "Idle"
 _CS_REQ_STARTED = "Request-started"
 _CS_REQ_SENT = "Request-sent"
 _METHODS_EXPECTING_BODY = {"PATCH", "POST", "PUT"}
+_FRAMING = {"content-length", "transfer-encoding"}
 _SKIPS = (("host", "skip_host"), ("accept-encoding", "skip_accept_encoding"))
 
 _EXPECTATION = b"\r\nexpect: 100-continue\r\n"
@@ -70,7 +70,8 @@ class HTTPConnection:
     # What a connection has that http.client has not, so that one of its own goes on with these methods.
     __early: Any = None  # the response that came, or began to come, before the body was sent
     _declared: int | None = None  # the Content-Length of the request
-    _weight = 0  # of the field lines since putrequest
+    _hosts = 0  # Host fields since putrequest
+    _frames = False  # whether a field since then frames a body
     _head = b"\r\nUpgrade:"  # that was sent last; one that was sent otherwise may have asked for an upgrade
     _unanswered = 0  # requests sent on this socket whose response was not asked for
     _made: weakref.ref[Any] | None = None  # the socket, where `connect` has made it
@@ -231,9 +232,10 @@ class HTTPConnection:
         if sock:
             sock.close()
 
-    def _reads(self, file: SocketFile) -> bool:
-        """Whether its responses come from *file*."""
-        return file_of(self.sock) is file
+    def _end_with(self, response: Response, file: Any) -> None:
+        """A response that was read from *file* is given up: close, where the rest of it is still to come here."""
+        if file_of(self.sock) is file if type(file) is SocketFile else self.__response is response:
+            self.close()
 
     def close(self) -> None:
         """Close the connection, and the response that is read from it. The next request makes a new one."""
@@ -275,7 +277,8 @@ class HTTPConnection:
         self._method = method
         url = url or "/"
         self._validate_path(url)
-        self._weight = 0
+        self._hosts = 0
+        self._frames = False
         self._output(self._encode_request(" ".join((method, url, self._http_vsn_str))))
         if self._http_vsn == 11:
             # A subclass may want to see what is added here, too.
@@ -284,7 +287,7 @@ class HTTPConnection:
                 host = self._host_value(url)
                 if plain:
                     self._output(own_line("Host", host))
-                    self._weight = 1
+                    self._hosts = 1
                 else:
                     self.putheader("Host", host)
             if not skip_accept_encoding:
@@ -326,13 +329,17 @@ class HTTPConnection:
         if self.__state != _CS_REQ_STARTED:
             raise CannotSendHeader
         self._output(field_line(header, values))
-        self._weight += weight(header if isinstance(header, str) else bytes(header).decode("latin-1"))
+        name = _text(header).lower()
+        if name == "host":
+            self._hosts += 1
+        elif name in _FRAMING:
+            self._frames = True
 
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         """End the header section, and send the request with its body. Raises CannotSendHeader."""
         if self.__state != _CS_REQ_STARTED:
             raise CannotSendHeader
-        declared = check_framing(self._buffer, message_body) if self._weight > 1 else None
+        declared = check_framing(self._buffer, message_body) if self._frames or self._hosts > 1 else None
         if message_body is not None:
             self._check_body(message_body)
             if encode_chunked and declared is not None:

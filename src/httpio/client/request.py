@@ -20,7 +20,6 @@ __all__ = [
     "is_legal_name",
     "own_line",
     "strip_zone",
-    "weight",
 ]
 
 # Laxer than a token (RFC 9110 section 5.6.2), as others rely on: but nothing that could end the name or the line.
@@ -76,12 +75,6 @@ def host_field(host: str, port: int | None, default_port: int) -> bytes:
     if ":" in host:
         value = strip_zone(value)
     return value if port == default_port else b"%b:%b" % (value, str(port or 0).encode("ascii"))
-
-
-@lru_cache(maxsize=1024)
-def weight(name: str) -> int:
-    """1 for Host, of which there is one; 2 for what frames a body; 0 for all others."""
-    return {"host": 1, "content-length": 2, "transfer-encoding": 2}.get(name.lower(), 0)
 
 
 @lru_cache(maxsize=1024)
