@@ -53,6 +53,7 @@ __all__ = [
     "UnknownCoding",
     "UnknownVersion",
     "Unsupported",
+    "interrupted",
     "meant",
     "refusal",
 ]
@@ -86,10 +87,15 @@ class BrokenPipe(BrokenPipeError, ConnectionReset):
 class Interrupted(StateError, OSError):
     """A read ended in its middle, by a timeout for instance: it cannot be gone on with."""
 
-    def __init__(self, cause: BaseException | str) -> None:
-        timed_out = isinstance(cause, TimeoutError)
-        what = "cannot read from timed out object" if timed_out else f"an earlier read was interrupted: {cause!r}"
-        StateError.__init__(self, cause if isinstance(cause, str) else what, where="in body")
+    def __init__(self, message: str) -> None:
+        StateError.__init__(self, message, where="in body")
+
+
+def interrupted(cause: BaseException) -> str:
+    """What `Interrupted` says later of what ended a read; http.client's words for a timeout."""
+    if isinstance(cause, TimeoutError):
+        return "cannot read from timed out object"
+    return f"an earlier read was interrupted: {cause!r}"
 
 
 def meant(cause: OSError) -> OSError:

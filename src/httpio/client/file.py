@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from httpio._parser import ResponseParser
-from httpio.client.errors import Interrupted, meant
+from httpio.client.errors import Interrupted, interrupted, meant
 from httpio.waiting import POLLIN, waiter
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ BUFFER_SIZE = 8192
 """Bytes received at a time, but for what is received in the caller's memory: reads of more than this."""
 
 _files: dict[int, SocketFile] = {}
-"""By the identity of the socket, for as long as that lives: what WeakKeyDictionary is, at a third of its cost."""
+"""By the identity of the socket, for as long as that lives: as in a WeakKeyDictionary, for less."""
 
 
 def file_of(sock: Any) -> SocketFile | None:
@@ -46,8 +46,8 @@ class _Raw(socket.SocketIO):
 
     clean = True
     """False when TLS ended without close_notify, which nobody but an attacker needs to do (RFC 9112 section 9.8)."""
-    stuck: BaseException | None = None
-    """What ended a read in its middle: nobody knows what of it was lost, and so nothing more is read."""
+    stuck = ""
+    """Why nothing more is read: a read ended in its middle, and nobody knows what of it was lost."""
     empty = True
     """Nothing that was received waits to be read, here or in the file's buffer; False: that is not known."""
     pending = b""
@@ -67,22 +67,22 @@ class _Raw(socket.SocketIO):
         sock = self._sock
         if sock is None:
             return 0
-        if self.stuck is not None:
+        if self.stuck:
             raise Interrupted(self.stuck)
         try:
             return sock.recv_into(target)  # type: ignore[no-any-return]
         except OSError as exc:
             if self._ends(exc):
                 return 0
-            self.stuck = exc
+            self.stuck = interrupted(exc)
             raise meant(exc) from exc
         except BaseException as exc:
-            self.stuck = exc
+            self.stuck = interrupted(exc)
             raise
 
     def receive(self) -> bytes:
         """Receive once, where nothing waits; b"" at the end."""
-        if self.stuck is not None:
+        if self.stuck:
             raise Interrupted(self.stuck)
         try:
             self.pending = self._sock.recv(BUFFER_SIZE)
