@@ -14,7 +14,7 @@ from http.client import CannotSendHeader, CannotSendRequest, NotConnected, Respo
 from typing import Any
 from urllib.parse import urlsplit
 
-from httpio.client.errors import BadHead, BadURL, BodyTooLong, BodyTooShort, NoAnswer, TunnelRefused, meant
+from httpio.client.errors import BadHead, BadURL, BodyTooLong, BodyTooShort, NoAnswer, TunnelRefused, raise_meant
 from httpio.client.file import SocketFile, file_of
 from httpio.client.request import (
     ascii_host,
@@ -442,7 +442,7 @@ class HTTPConnection:
         try:
             self.sock.sendall(data)
         except (ConnectionError, TimeoutError) as exc:
-            raise meant(exc) from exc
+            raise_meant(exc)
         except TypeError:
             if not isinstance(data, Iterable):
                 kind = type(data)
@@ -454,7 +454,7 @@ class HTTPConnection:
         try:
             self.sock.sendall(data)
         except (ConnectionError, TimeoutError) as exc:
-            raise meant(exc) from exc
+            raise_meant(exc)
 
     # -- a request and its response --
 

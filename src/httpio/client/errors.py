@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import http.client as standard
 import re
+from typing import NoReturn
 
 from httpio.exceptions import (
     ConnectionClosed,
@@ -54,7 +55,7 @@ __all__ = [
     "UnknownVersion",
     "Unsupported",
     "interrupted",
-    "meant",
+    "raise_meant",
     "refusal",
 ]
 
@@ -98,15 +99,13 @@ def interrupted(cause: BaseException) -> str:
     return f"an earlier read was interrupted: {cause!r}"
 
 
-def meant(cause: OSError) -> OSError:
-    """What an error of the operating system's means, as one of both families; itself where there is no better."""
-    if isinstance(cause, HTTPError):
-        return cause
-    if isinstance(cause, TimeoutError):
-        return ConnectionTimedOut(str(cause) or "timed out")
-    if isinstance(cause, BrokenPipeError):
-        return BrokenPipe(cause)
-    return ConnectionReset(cause) if isinstance(cause, ConnectionError) else cause
+def raise_meant(cause: OSError) -> NoReturn:
+    """Raise what an error of the operating system's means, as one of both families; itself where there is no better."""
+    if isinstance(cause, TimeoutError) and not isinstance(cause, HTTPError):
+        raise ConnectionTimedOut(str(cause) or "timed out") from cause
+    if isinstance(cause, ConnectionError) and not isinstance(cause, HTTPError):
+        raise (BrokenPipe if isinstance(cause, BrokenPipeError) else ConnectionReset)(cause) from cause
+    raise cause
 
 
 class _Incomplete(standard.IncompleteRead, HTTPError):

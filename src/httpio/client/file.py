@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from httpio._parser import ResponseParser
-from httpio.client.errors import Interrupted, interrupted, meant
+from httpio.client.errors import Interrupted, interrupted, raise_meant
 from httpio.waiting import POLLIN, waiter
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Raw(socket.SocketIO):
             if self._ends(exc):
                 return 0
             self.stuck = interrupted(exc)
-            raise meant(exc) from exc
+            raise_meant(exc)
         except BaseException as exc:
             self.stuck = interrupted(exc)
             raise
@@ -88,7 +88,7 @@ class _Raw(socket.SocketIO):
             self.pending = self._sock.recv(BUFFER_SIZE)
         except OSError as exc:
             if not self._ends(exc):
-                raise meant(exc) from exc
+                raise_meant(exc)
         self.empty = not self.pending
         return self.pending
 
@@ -119,6 +119,7 @@ class SocketFile(io.BufferedReader):
     ended = False
     """Whether others than httpio have read the chunks of the message to their end, line by line."""
     last_chunk = False
+    """Whether these have come to the last chunk."""
     life: ref[Any]
     """Of the socket: it ends the entry by which this file is found."""
     _wait: Callable[[float | None], object] | None = None
@@ -149,11 +150,6 @@ class SocketFile(io.BufferedReader):
                 _files.pop(id(sock), None)
             for _ in range(users):
                 sock._decref_socketios()
-
-    def begin(self) -> None:
-        """A message begins."""
-        self.occupied = True
-        self.whole = self.ended = self.last_chunk = False
 
     def feed(self, parser: ResponseParser[Any]) -> tuple[bytes, int]:
         """Have the parser take of what comes next; returns what that is, b"" for the end, and how much was taken."""
