@@ -275,3 +275,11 @@ def test_old_and_new_clauses_catch() -> None:
         with pytest.raises(kind):
             response.read(9)
     assert Came("ok").error is None
+
+
+@pytest.mark.parametrize("read", ["read", "read1", "readline", "peek"])
+def test_nothing_is_read_before_begin(read: str) -> None:
+    """http.client has an AssertionError there, not an empty body."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, client.HTTPResponse(ours) as response, pytest.raises(client.ResponseNotReady):
+        getattr(response, read)()

@@ -29,6 +29,8 @@ _LARGE = 32 << 20
 """Most bytes of address space set aside for a read on a Content-Length's word alone."""
 _DIRECT = 2048
 """Chunk data of more than this is read past the parser."""
+_AHEAD = 8192
+"""Most content of a chunked body that is looked at before it is read: what is left of it is copied at each read."""
 _RECEIVE = 1 << 18
 """The same for a single receive."""
 
@@ -300,6 +302,8 @@ class Body(io.BufferedIOBase):
         """Content, 1 to *size* bytes; empty where the body has ended."""
         parser = self._parser
         if parser is None:
+            if self.chunked is UNKNOWN:
+                raise ResponseNotReady
             return b""
         ahead, fp = self._ahead, self.fp
         if ahead:
@@ -411,7 +415,7 @@ class Body(io.BufferedIOBase):
         return data
 
     def _peek_chunked(self, n: int) -> bytes:
-        self._ahead = self._next(sys.maxsize, bytes)
+        self._ahead = self._next(_AHEAD, bytes)
         return self._ahead
 
     def _readline_chunked(self, limit: int) -> bytes:
@@ -419,7 +423,7 @@ class Body(io.BufferedIOBase):
         left = sys.maxsize if limit < 0 else limit
         try:
             while left:
-                data = self._next(left, lambda: b"".join(parts))
+                data = self._next(min(left, _AHEAD), lambda: b"".join(parts))
                 end = data.find(b"\n") + 1
                 if end:
                     self._ahead = data[end:] + self._ahead
