@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import httpio
-from httpio.client import CannotSendHeader, HTTPSConnection, InvalidURL
+from httpio.client import CannotSendHeader, HTTPResponse, HTTPSConnection, InvalidURL, UnknownTransferEncoding
 from servers.proxy import Proxy, tunnels
 from servers.scripted import Scripted, answers
 from test_client_request_cases import Connected
@@ -176,3 +176,31 @@ def test_a_proxy_is_told_nothing() -> None:
             conn.close()
         proxy.settle()
         assert proxy.received() == 0
+
+
+def test_a_tunnel_host_is_refused_before_the_way_is_made() -> None:
+    conn = HTTPSConnection("localhost")
+    conn.set_tunnel("a\r\nX: b", 443)
+    with pytest.raises(httpio.InvalidURL):
+        conn.request("GET", "/")
+    assert conn.sock is None
+
+
+@pytest.mark.parametrize("headers", [{10**12: "x"}, {"X": None}, {"X": 1.5}, {None: "x"}])
+def test_what_is_no_field(headers: Any) -> None:
+    conn = HTTPSConnection("localhost")
+    with pytest.raises(TypeError, match="a field is text or bytes"):
+        conn.request("GET", "/", headers=headers)
+
+
+def test_the_class_of_an_error_is_not_the_peers_choice() -> None:
+    """What it sends is quoted in the text; the text decides nothing."""
+    for field in (b"", b"X-coding: y\r\n"):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(b"HTTP/1.1 101 Switching Protocols\r\n" + field + b"\r\n")
+            response = HTTPResponse(ours, method="CONNECT")
+            with pytest.raises(httpio.UnsupportedResponse) as caught:
+                response.begin()
+            assert not isinstance(caught.value, UnknownTransferEncoding)
+            response.close()

@@ -169,7 +169,13 @@ def test_HTTP_1_0(body: str) -> None:
         conn._http_vsn, conn._http_vsn_str = 10, "HTTP/1.0"
         conn.request("POST", "/", BODIES[body](), {"X": "y"})
 
-    same(use, "example.org")
+    if standard.HTTPConnection._get_content_length(BODIES[body](), "POST") is not None:
+        same(use, "example.org")
+        return
+    conn = ours.HTTPConnection("example.org")
+    with pytest.raises(ValueError, match=r"HTTP/1\.0 has no chunks"):  # http.client says chunked, and sends none
+        use(conn)
+    assert conn.sock is None
 
 
 @pytest.mark.parametrize("body", ["bytes", "array", "BytesIO", "file", "read", "list", "generator", "memoryview"])

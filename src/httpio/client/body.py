@@ -27,12 +27,12 @@ _readline = io.BufferedReader.readline  # SocketFile's own is for others
 _PIECE = 65536
 _LARGE = 32 << 20
 """Most bytes of address space set aside for a read on a Content-Length's word alone."""
+_RECEIVE = 1 << 18
+"""The same for a single receive."""
 _DIRECT = 2048
 """Chunk data of more than this is read past the parser."""
 _AHEAD = 8192
 """Most content of a chunked body that is looked at before it is read: what is left of it is copied at each read."""
-_RECEIVE = 1 << 18
-"""The same for a single receive."""
 
 
 class Body(io.BufferedIOBase):
@@ -280,11 +280,9 @@ class Body(io.BufferedIOBase):
 
     # -- a chunked body --
 
-    def _pull(self) -> bool:
+    def _pull(self, parser: ResponseParser[Head]) -> bool:
         """Have the parser take more of a chunked body; False where the peer has closed."""
-        parser, fp = self._parser, self.fp
-        if parser is None:
-            raise ResponseNotReady
+        fp = self.fp
         try:
             if type(fp) is SocketFile:
                 data, _ = fp.feed(parser)
@@ -326,7 +324,7 @@ class Body(io.BufferedIOBase):
                 if content:
                     parser.direct_received(len(content))
                     return content
-            if not self._pull():
+            if not self._pull(parser):
                 if self.legacy_short_reads and self._end_trailers(parser):
                     continue
                 self._close_conn()

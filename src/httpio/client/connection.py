@@ -19,11 +19,13 @@ from httpio.client.file import SocketFile, file_of
 from httpio.client.request import (
     ascii_host,
     bracket,
+    buffer_size,
     check_framing,
     check_method,
     encode,
     field_line,
     host_field,
+    name_bytes,
     own_line,
     strip_zone,
 )
@@ -46,20 +48,14 @@ _GLOBAL_DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[at
 
 
 class HTTPConnection:
-    """A connection to *host*, made by the first request.
-
-    *timeout*: of connecting and of each receive and send, in seconds, None for none. *source_address*: (host, port) to
-    connect from. *blocksize*: bytes read from a file at a time. *max_response_headers*: field lines that a response may
-    have, None for `_MAXHEADERS`.
-
-    A second request may not be started until the head of the response has been read; its own response is read when
-    the one before has been. http.client's exceptions say which call came too early.
+    """A connection without what its module's globals decide. It has the name of the class that people use, since they
+    know its state by the mangled name ``_HTTPConnection__state``.
     """
 
     _http_vsn = 11
     _http_vsn_str = "HTTP/1.1"
 
-    response_class: Callable[..., Any] = Response
+    response_class: Callable[..., Any]
     default_port = 80
     auto_open = 1
     debuglevel = 0
@@ -87,12 +83,7 @@ class HTTPConnection:
             return 0 if method.upper() in _METHODS_EXPECTING_BODY else None
         if hasattr(body, "read"):
             return None
-        if isinstance(body, str):
-            return len(body)
-        try:
-            return memoryview(body).nbytes
-        except TypeError:
-            return None
+        return len(body) if isinstance(body, str) else buffer_size(body)
 
     def __init__(
         self,
@@ -168,10 +159,14 @@ class HTTPConnection:
     def _wrap_ipv6(self, ip: bytes) -> bytes:
         return bracket(ip)
 
-    def _tunnel(self) -> None:
+    def _checked_tunnel_host(self) -> str:
         host = str(self._tunnel_host)
         if _contains_disallowed_url_pchar_re.search(host):
             raise BadURL(f"Tunnel host can't contain control characters: {host!r}")
+        return host
+
+    def _tunnel(self) -> None:
+        host = self._checked_tunnel_host()
         address = self._wrap_ipv6(host.encode("idna"))
         lines = [b"CONNECT %b:%d %b" % (address, self._tunnel_port or 0, self._http_vsn_str.encode("ascii"))]
         headers = dict(self._tunnel_headers)
@@ -302,7 +297,7 @@ class HTTPConnection:
             if netloc:
                 return strip_zone(ascii_host(netloc))
         if self._tunnel_host:
-            return host_field(self._tunnel_host, self._tunnel_port, self.default_port)
+            return host_field(self._checked_tunnel_host(), self._tunnel_port, self.default_port)
         return host_field(self.host, self.port, self.default_port)
 
     def _encode_request(self, request: str) -> bytes:
@@ -382,7 +377,7 @@ class HTTPConnection:
                 yield b"%X\r\n%b\r\n" % (size, piece) if chunked else piece
             if declared is not None and sent < declared:
                 raise BodyTooShort(f"the body has {sent} bytes and not the {declared} of its Content-Length")
-        except GeneratorExit:  # what came out of sending, which has its own meaning
+        except GeneratorExit:  # sending has failed, and not the body
             raise
         except BaseException:
             self.close()
@@ -406,14 +401,14 @@ class HTTPConnection:
             raise
 
     def _check_body(self, body: Any) -> None:
-        if not (hasattr(body, "read") or hasattr(body, "__iter__") or hasattr(body, "__getitem__") or _is_buffer(body)):
+        if buffer_size(body) is None and not any(hasattr(body, name) for name in ("read", "__iter__", "__getitem__")):
             kind = type(body)
             raise TypeError(f"message_body should be a bytes-like object or an iterable, got {kind!r}")
 
     def _pieces(self, body: Any) -> Iterable[Any]:
         if hasattr(body, "read"):  # before the buffer of an mmap, which has a position
             return self._read_readable(body)
-        return (body,) if _is_buffer(body) else body
+        return body if buffer_size(body) is None else (body,)
 
     def _read_readable(self, readable: Any) -> Iterator[bytes]:
         encode = self._is_textIO(readable)
@@ -430,7 +425,7 @@ class HTTPConnection:
             if not self.auto_open:
                 raise NotConnected
             self.connect()
-            self._note_socket()
+            self._note_socket()  # where a subclass connects
         if self.debuglevel > 0:
             self._say("send:", repr(data))
         if type(data) is not bytes and hasattr(data, "read"):
@@ -495,6 +490,8 @@ class HTTPConnection:
             elif body is not None:
                 if self.debuglevel > 0:
                     self._say(f"Unable to determine size of {body!r}")
+                if self._http_vsn != 11:
+                    raise ValueError("HTTP/1.0 has no chunks, and the length of the body is not known")
                 self.putheader("Transfer-Encoding", "chunked")
         for name, value in headers.items():
             self.putheader(name, value)
@@ -553,12 +550,4 @@ class HTTPConnection:
 
 
 def _text(name: Any) -> str:
-    return name if isinstance(name, str) else bytes(name).decode("latin-1")
-
-
-def _is_buffer(body: Any) -> bool:
-    try:
-        memoryview(body)
-    except TypeError:
-        return False
-    return True
+    return name if isinstance(name, str) else name_bytes(name).decode("latin-1")

@@ -13,9 +13,11 @@
     UnknownTransferEncoding   UnsupportedResponse    UnknownCoding
     InvalidURL                InvalidURL             BadURL
     HTTPException             UnsupportedResponse    Unsupported       any other that httpio does not read
-    ConnectionResetError      ConnectionClosed       ConnectionReset
+    ConnectionResetError      ConnectionClosed       ConnectionReset, BrokenPipe
     OSError                   StateError             Interrupted       a read that cannot be gone on with
     OSError                   ProxyError             TunnelRefused
+    ValueError                ExcessBodyData         BodyTooLong
+    ValueError                StateError             BodyTooShort
 """
 
 from __future__ import annotations
@@ -183,7 +185,7 @@ class UnknownCoding(standard.UnknownTransferEncoding, UnsupportedResponse):
 
 
 class Unsupported(standard.HTTPException, UnsupportedResponse):
-    """Another response that httpio does not read, such as a 101 that nobody asked for."""
+    """Another response that httpio does not read: a 101 to CONNECT."""
 
     def __init__(self, message: str) -> None:
         UnsupportedResponse.__init__(self, message, where="in head")
@@ -241,7 +243,7 @@ def refusal(
     if message.startswith("HTTP version"):
         return UnknownVersion(message)
     if isinstance(exc, UnsupportedResponse):
-        return UnknownCoding(message) if "coding" in message else Unsupported(message)
+        return (UnknownCoding if message.startswith("unsupported transfer coding") else Unsupported)(message)
     if message.startswith("more fields"):
         return BadHead(f"got more than {max_headers} headers: {message}")
     if message.startswith(("the status line is longer", "a field line is longer")):

@@ -11,6 +11,7 @@ from httpio.headers import is_token
 __all__ = [
     "ascii_host",
     "bracket",
+    "buffer_size",
     "check_framing",
     "check_method",
     "encode",
@@ -18,6 +19,7 @@ __all__ = [
     "host_field",
     "is_illegal_value",
     "is_legal_name",
+    "name_bytes",
     "own_line",
     "strip_zone",
 ]
@@ -55,7 +57,7 @@ def check_method(method: str) -> None:
     found = _control(method)
     if found:
         raise ValueError(f"method can't contain control characters. {method!r} (found at least {found.group()!r})")
-    if not is_token(method.encode("ascii", "replace").replace(b"?", b" ")):
+    if not method.isascii() or not is_token(method.encode("ascii")):
         raise ValueError(f"the method must be a token (RFC 9110 section 5.6.2), not {method!r}")
 
 
@@ -90,7 +92,7 @@ def _check_field_name(name: bytes) -> bytes:
 
 def field_line(header: str | bytes, values: tuple[str | bytes | int, ...]) -> bytes:
     """A field line, checked, without its end."""
-    name = _field_name(header) if type(header) is str else _check_field_name(_field_bytes(header))
+    name = _field_name(header) if type(header) is str else _check_field_name(name_bytes(header))
     if len(values) == 1:
         value = values[0]
         if type(value) is not bytes:
@@ -136,16 +138,31 @@ def check_framing(lines: list[bytes], body: Any) -> int | None:
     if length is not None:
         if codings:
             raise ValueError("both Content-Length and Transfer-Encoding")
-        if isinstance(body, bytes | bytearray) and len(body) != length:
-            raise ValueError(f"the body has {len(body)} bytes and not the {length} of its Content-Length")
+        size = None if hasattr(body, "read") else buffer_size(body)
+        if size not in (None, length):
+            raise ValueError(f"the body has {size} bytes and not the {length} of its Content-Length")
     return length
 
 
+def buffer_size(body: Any) -> int | None:
+    """The bytes in a bytes-like object; None: it is another."""
+    try:
+        return memoryview(body).nbytes
+    except TypeError:
+        return None
+
+
+def name_bytes(name: Any) -> bytes:
+    """A field's name in bytes; TypeError for what is neither text nor bytes."""
+    if type(name) is bytes:
+        return name
+    if hasattr(name, "encode"):
+        return name.encode("latin-1")  # type: ignore[no-any-return]
+    try:
+        return bytes(memoryview(name))
+    except TypeError:
+        raise TypeError(f"a field is text or bytes, not {type(name).__name__}") from None
+
+
 def _field_bytes(value: Any) -> bytes:
-    if type(value) is bytes:
-        return value
-    if hasattr(value, "encode"):
-        return value.encode("latin-1")  # type: ignore[no-any-return]
-    if isinstance(value, int):
-        return str(value).encode("ascii")
-    return bytes(memoryview(value))
+    return str(value).encode("ascii") if isinstance(value, int) else name_bytes(value)
