@@ -2,9 +2,9 @@
 
     python tools/every_python.py [pytest's arguments]
 
-One of each minor version is used, two at a time; what each says is printed when it has ended. The Python that runs this
-file comes first, and it alone runs the tests marked `heavy`. Exit status: 0 when all passed. A Python that cannot
-build (no headers, say) is named with the reason and does not count.
+One of each minor version is used, two at a time, or one less than there are cores; what each says is printed when it
+has ended. The Python that runs this file comes first, and it alone runs the tests marked `heavy`. Exit status: 0 when
+all passed. A Python that cannot build (no headers, say) is named with the reason and does not count.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
     outcomes = {}
     runs: dict[Future[subprocess.CompletedProcess[str]], str] = {}
     ready = {f"Python {version[0]}.{version[1]}": prepare(python) for version, python in usable.items()}
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=max(2, (os.cpu_count() or 1) - 1)) as pool:  # they wait much of the time
         for number, (name, python) in enumerate(ready.items()):
             outcomes[name] = False
             if python is not None:
