@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from harness import Go, Usage, interleave, main, rival, run_child
+from harness import Go, Usage, ask_again, interleave, main, rival, run_child
 from report import Table
 from servers import HOST, canned, request_bytes
 from wires import GIB, WIRES
@@ -49,17 +49,7 @@ def bare(options: dict[str, Any]) -> Go:
     request = request_bytes(options["port"], TARGET)
     size = WIRES[options["wire"]]().size
     buffer = bytearray(BUFFER)
-
-    def go(count: int) -> None:
-        for _ in range(count):
-            sock.sendall(request)
-            received = 0
-            while received < size:
-                if not (length := sock.recv_into(buffer)):
-                    raise RuntimeError("the server closed the connection")
-                received += length
-
-    return go
+    return ask_again(sock, request, size, buffer)
 
 
 def connection(options: dict[str, Any]) -> Go:

@@ -14,7 +14,7 @@ from importlib import import_module
 from statistics import median
 from typing import Any
 
-from harness import Go, Rival, interleave, main, rival
+from harness import Go, Rival, ask_again, interleave, main, rival
 from report import Goal, Table, costs_of
 from servers import HOST, canned
 from wires import GIB, WIRES
@@ -44,17 +44,7 @@ def bare(options: dict[str, Any]) -> Go:
     request = (REQUEST % options["port"]).encode()
     size = WIRES[options["wire"]]().size
     buffer = bytearray(BUFFER)
-
-    def go(count: int) -> None:
-        for _ in range(count):
-            sock.sendall(request)
-            received = 0
-            while received < size:
-                if not (length := sock.recv_into(buffer)):
-                    raise RuntimeError("the server closed the connection")
-                received += length
-
-    return go
+    return ask_again(sock, request, size, buffer)
 
 
 def gets(options: dict[str, Any]) -> Go:

@@ -18,6 +18,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -176,6 +177,21 @@ class Rival:
         self.absent = "failed" if ready else f"no answer in {SECONDS_FOR_A_ROUND:.0f} s"
         self.stop()
         return None
+
+
+def ask_again(sock: socket.socket, request: bytes, size: int, buffer: bytearray) -> Go:
+    """The least that a client can do: send the request, receive until the known number of bytes is there."""
+
+    def go(count: int) -> None:
+        for _ in range(count):
+            sock.sendall(request)
+            received = 0
+            while received < size:
+                if not (length := sock.recv_into(buffer)):
+                    raise RuntimeError("the server closed the connection")
+                received += length
+
+    return go
 
 
 def rival(file: str, name: str, count: int, options: dict[str, Any], label: str = "") -> Rival:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from harness import Go, interleave, main, rival
+from harness import Go, ask_again, interleave, main, rival
 from pipeline import one_response
 from report import Table
 from servers import HOST, canned, nginx, nginx_program, request_bytes
@@ -40,17 +40,7 @@ def bare(options: dict[str, Any]) -> Go:
     request = request_bytes(options["port"], TARGET)
     size = one_response(sock, request)
     buffer = bytearray(64 << 10)
-
-    def go(count: int) -> None:
-        for _ in range(count):
-            sock.sendall(request)
-            received = 0
-            while received < size:
-                if not (length := sock.recv_into(buffer)):
-                    raise RuntimeError("the server closed the connection")
-                received += length
-
-    return go
+    return ask_again(sock, request, size, buffer)
 
 
 def connection(options: dict[str, Any]) -> Go:
