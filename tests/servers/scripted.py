@@ -235,11 +235,15 @@ class Scripted:
         self._threads[0].start()
         return self
 
+    def accepted(self, connections: int) -> None:
+        """Wait until so many connections have come."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._threads) > connections, WAIT)
+
     def settle(self, connections: int = 0, last: bool = True) -> None:
         """Wait until so many connections have come, and the scripts of all have ended; of all but the last, which may
         be in use, where *last* is False."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self._threads) > connections, WAIT)
+        self.accepted(connections)
         for thread in self._threads[1:] if last else self._threads[1:-1]:
             thread.join(WAIT)
             assert not thread.is_alive()
